@@ -1,0 +1,1 @@
+"""Mail-ingestion daemon that links sales mail to deals, leads and projects, and says why."""

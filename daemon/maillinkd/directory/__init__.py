@@ -1,0 +1,1 @@
+"""Deals, leads, projects, persons, organizations: what mail can be linked to. Pure."""

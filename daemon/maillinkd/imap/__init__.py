@@ -1,0 +1,1 @@
+"""The door to synced mailboxes (RFC 9051, RFC 3501)."""

@@ -1,0 +1,1 @@
+"""Which items a thread belongs to. Pure: a snapshot goes in, a decision comes out."""

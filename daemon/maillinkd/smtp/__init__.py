@@ -1,0 +1,1 @@
+"""The door for Smart Bcc (RFC 5321)."""
