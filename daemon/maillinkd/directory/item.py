@@ -77,3 +77,12 @@ class Item:
     """A person's addresses, normalised."""
     participants: tuple[str, ...] = ()
     """Ids of persons who take part."""
+
+
+def is_open(item: Item, *, converted: bool) -> bool:
+    """linking.md, Words, "Open". `converted`: a deal that is not deleted was made from this lead (L10)."""
+    if item.deleted or item.archived or converted:
+        return False
+    if item.ref.kind is ItemKind.LEAD:
+        return True
+    return item.ref.kind in SLOT_KINDS and (item.status or "open") == "open"

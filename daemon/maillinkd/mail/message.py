@@ -1,8 +1,19 @@
 """A message as the rules see it: its ids, people, times and identity, taken from its header block."""
 
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from hashlib import sha256
+
+from maillinkd.mail import msgid
+from maillinkd.mail.address import parse_addresses
+from maillinkd.mail.date import parse_date
+from maillinkd.mail.header import scan
+from maillinkd.mail.header import split as split
+from maillinkd.mail.mime import decode_8bit, decode_words
+from maillinkd.mail.subject import MAX_SUBJECT, base_subject
 
 
 class Role(StrEnum):
@@ -58,3 +69,153 @@ class Message:
     """T11: SHA-256 (32 bytes) over id, From address, base subject and Date: equal means the same message."""
     headers: bytes
     """The fields that were looked at, raw, as they came (T2, T14)."""
+
+
+ALIAS_FIELDS = (
+    "X-Microsoft-Original-Message-ID",
+    "X-Google-Original-Message-ID",
+    "X-Original-Message-ID",
+    "Original-Message-ID",
+    "X-Alt-Message-ID",
+)
+"""T10."""
+
+FIELDS = (
+    "Date",
+    "From",
+    "Sender",
+    "Reply-To",
+    "To",
+    "Cc",
+    "Bcc",
+    "Subject",
+    "Message-ID",
+    "In-Reply-To",
+    "References",
+    "Delivered-To",
+    "X-Original-To",
+    *ALIAS_FIELDS,
+    "X-Forwarded-Message-Id",
+    "Thread-Index",
+    "Thread-Topic",
+    "X-GM-THRID",
+    "List-Id",
+    "List-Unsubscribe",
+    "Precedence",
+    "Auto-Submitted",
+    "Content-Type",
+)
+"""The header fields that the rules look at or keep (T14): those to fetch, and those in `Message.headers`."""
+
+MAX_PARTICIPANTS = 1_000
+"""Addresses taken in one role."""
+EARLIEST_DATE = datetime(1990, 1, 1, tzinfo=UTC)
+LATEST_AFTER_RECEIPT = timedelta(days=1)
+
+_NAMES = frozenset(name.lower() for name in FIELDS)
+_ALIASES = tuple(name.lower() for name in ALIAS_FIELDS)
+_ROLES = (
+    (Role.FROM, "from"),
+    (Role.REPLY_TO, "reply-to"),
+    (Role.TO, "to"),
+    (Role.CC, "cc"),
+    (Role.BCC, "bcc"),
+)
+_NO_ID_FIELDS = ("from", "to", "cc", "bcc", "sender", "reply-to", "delivered-to", "x-original-to")
+_MADE_FROM = ("from", "date", "subject", "to", "cc")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+_Values = Mapping[str, Sequence[bytes]]
+
+
+def parse(headers: bytes, *, received_at: datetime, size: int) -> Message:
+    """The message whose header block this is; what follows the first empty line is not looked at.
+
+    `received_at` without a zone counts as UTC; `size` is that of the whole message in bytes. Never raises, whatever
+    the bytes are, and takes time that grows with their number alone, of which header.MAX_HEADER count.
+    """
+    fields = scan(headers, _NAMES)
+    values: dict[str, list[bytes]] = {}
+    for field in fields:
+        values.setdefault(field.name, []).append(field.value)
+    received_at = received_at.replace(tzinfo=UTC) if received_at.tzinfo is None else received_at.astimezone(UTC)
+    addresses = {name: _addresses(values.get(name, ())) for name in _NO_ID_FIELDS}
+    written_date = _first(values, "date")
+    date = parse_date(_text(written_date))
+    subject = _subject(_first(values, "subject"))
+    base = base_subject(subject)
+    given_id = msgid.message_id(_texts(values, "message-id"))
+    id_ = given_id or _made_id(values, received_at, size)
+    no_ids = frozenset().union(*addresses.values())
+    return Message(
+        message_id=id_,
+        made_id=given_id is None,
+        aliases=msgid.aliases((text for name in _ALIASES for text in _texts(values, name)), own=id_),
+        references=msgid.references(_texts(values, "references"), own=id_, addresses=no_ids),
+        in_reply_to=msgid.in_reply_to(_texts(values, "in-reply-to"), own=id_, addresses=no_ids),
+        participants=tuple(Participant(role, address) for role, name in _ROLES for address in addresses[name]),
+        subject=subject,
+        base_subject=base,
+        date=date,
+        sent_at=_sent_at(date, received_at),
+        received_at=received_at,
+        identity=_identity(id_, next(iter(addresses["from"]), ""), base, date, written_date),
+        headers=b"".join(field.raw for field in fields),
+    )
+
+
+def header_date(headers: bytes) -> datetime | None:
+    """The Date field of a header block in UTC, or None: the time received of mail that came as a file."""
+    return next((parse_date(_text(field.value)) for field in scan(headers, {"date"}) if field.value.strip()), None)
+
+
+def _first(values: _Values, name: str) -> bytes:
+    """The first field of that name that is not empty."""
+    return next((value for value in values.get(name, ()) if value.strip()), b"")
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")
+
+
+def _texts(values: _Values, name: str) -> list[str]:
+    return [_text(value) for value in values.get(name, ())]
+
+
+def _addresses(values: Iterable[bytes]) -> tuple[str, ...]:
+    found = dict.fromkeys(address for value in values for address in parse_addresses(value))
+    return tuple(found)[:MAX_PARTICIPANTS]
+
+
+def _subject(value: bytes) -> str:
+    return _CONTROL.sub(" ", decode_words(decode_8bit(value))).strip()[:MAX_SUBJECT]
+
+
+def _sent_at(date: datetime | None, received_at: datetime) -> datetime:
+    """linking.md, "Started"."""
+    if date is None or date < EARLIEST_DATE or date - received_at > LATEST_AFTER_RECEIPT:
+        return received_at
+    return date
+
+
+def _made_id(values: _Values, received_at: datetime, size: int) -> str:
+    """T5: an id of our own. The space in it keeps every reference from naming it (T3)."""
+    facts = [_collapsed(b", ".join(values.get(name, ()))) for name in _MADE_FROM]
+    if not _first(values, "date"):
+        facts += [received_at.isoformat().encode(), b"%d" % size]
+    return f"made {_digest(facts).hex()}"
+
+
+def _identity(id_: str, sender: str, base: str, date: datetime | None, written_date: bytes) -> bytes:
+    """T11."""
+    when = b"%d" % date.timestamp() if date is not None else b"unread " + _collapsed(written_date)
+    return _digest([id_.encode("utf-8", "surrogateescape"), sender.encode(), base.encode(), when])
+
+
+def _collapsed(value: bytes) -> bytes:
+    return b" ".join(value.split())
+
+
+def _digest(facts: Iterable[bytes]) -> bytes:
+    """SHA-256 over the facts, each with its length, so that none can stand in for two."""
+    return sha256(b"".join(b"%d:%b," % (len(fact), fact) for fact in facts)).digest()

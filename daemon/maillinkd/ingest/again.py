@@ -1,0 +1,65 @@
+"""Decides threads again under today's policy and directory (linking.md L28)."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from maillinkd.directory.item import ItemKind, ItemRef
+from maillinkd.ingest.desk import Desk, File
+from maillinkd.ingest.hand import Refused
+from maillinkd.ingest.office import Office
+from maillinkd.linker.decision import Origin, Trigger
+from maillinkd.store import items, journal, links, mailroom
+
+
+async def threads_to_decide(connection: AsyncConnection, since: datetime | None, item: ItemRef | None) -> list[int]:
+    """The threads (labels) that `decide` is about. Raises Refused for an unknown item."""
+    among: set[int] | None = None
+    if item is not None:
+        known = (await items.read(connection, [item])).get(item)
+        if known is None:
+            raise Refused(f"there is no {item}")
+        persons = [ItemRef(ItemKind.PERSON, known.person)] if known.person else []
+        contacts = await items.read(connection, persons)
+        addresses = {address for contact in contacts.values() for address in contact.addresses}
+        among = await links.threads_with(connection, addresses)
+        among |= await links.threads_linked(connection, [known.ref, *persons])
+    return await links.labels(connection, since=since, among=among)
+
+
+async def decide(
+    connection: AsyncConnection, office: Office, threads: Sequence[int], batch: int | None, *, instance: str
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Decides these threads again, within the transaction of `connection`.
+
+    Returns the decision lines of those that change, and the number of the batch, opened with the first of them.
+    """
+    by_scope = defaultdict[tuple[str, str], list[int]](list)
+    for label, place in (await mailroom.scopes_of(connection, threads)).items():
+        by_scope[place].append(label)
+    lines = []
+    for (owner, channel), labels in sorted(by_scope.items()):
+        scope = await mailroom.lock_scope(connection, owner, channel)
+        desk = Desk(connection, scope, office, instance=instance)
+        await desk.open(labels)
+        changed = [file for file in desk.files.values() if file.letters and _changes(desk, file)]
+        if changed and batch is None:
+            batch = await journal.open_batch(connection, "decide", "auto", datetime.now(UTC))
+        lines += await desk.put_back(changed, batch=batch)
+    return lines, batch
+
+
+def _changes(desk: Desk, file: File) -> bool:
+    """Whether today's answer differs from the one that stands; what a hand or an item's address settled, stays."""
+    before = file.state
+    if before.slot.origin in (Origin.HAND, Origin.SMART_BCC):
+        return False
+    desk.decide_again(file)
+    file.trigger = Trigger.DECIDE
+    after = file.state
+    if (before.slot.item, before.links) != (after.slot.item, after.links):
+        return True
+    return after.slot.item is None and (before.reason, before.candidates) != (after.reason, after.candidates)

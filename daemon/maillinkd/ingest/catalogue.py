@@ -1,0 +1,107 @@
+"""Changes of the directory, and what follows from them for threads: L6, L10, and nothing else."""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from maillinkd.directory.item import Item, ItemKind, ItemRef
+from maillinkd.directory.lines import Change
+from maillinkd.ingest.desk import Desk, File
+from maillinkd.ingest.office import Office
+from maillinkd.linker.decision import Decision, Reason, Trigger
+from maillinkd.linker.rules import follow_directory, hand_over
+from maillinkd.store import items, links, mailroom
+
+
+async def apply(
+    connection: AsyncConnection, office: Office, changes: Sequence[Change], now: datetime, *, instance: str
+) -> tuple[list[Item], list[dict[str, Any]]]:
+    """Changes items within the transaction of `connection`, and lets their threads follow.
+
+    Returns the items as they are now and the decision lines.
+    """
+    before = await items.read(connection, {change.ref for change in changes})
+    by_key = {(ref.kind, ref.key): item for ref, item in before.items()}
+    after: dict[tuple[ItemKind, str], Item] = {}
+    for change in changes:
+        key = (change.ref.kind, change.ref.key)
+        after[key] = change.apply(after.get(key) or by_key.get(key), now)
+    changed = [item for key, item in after.items() if item != by_key.get(key)]
+    await items.write(connection, changed)
+    threads = await _threads_to_follow(connection, changed, by_key)
+    lines = await follow(connection, office, threads, instance=instance)
+    return list(after.values()), lines
+
+
+async def _threads_to_follow(
+    connection: AsyncConnection, changed: Sequence[Item], before: dict[tuple[ItemKind, str], Item]
+) -> set[int]:
+    """The threads (labels) of changed persons and organizations, and of leads that were converted."""
+    persons, organizations, leads = set[ItemRef](), set[ItemRef](), set[str]()
+    addresses = set[str]()
+    for item in changed:
+        known = before.get((item.ref.kind, item.ref.key))
+        match item.ref.kind:
+            case ItemKind.PERSON:
+                if known is None or _matters(known) != _matters(item):
+                    persons.add(item.ref)
+                    addresses |= {*item.addresses, *(known.addresses if known else ())}
+            case ItemKind.ORGANIZATION:
+                if known is None or known.deleted != item.deleted:
+                    organizations.add(item.ref)
+            case ItemKind.LEAD:
+                leads.add(item.ref.key)
+            case ItemKind.DEAL if item.converted_from:
+                leads.add(item.converted_from.lower())
+    persons |= await items.members(connection, [ref.key for ref in organizations])
+    found = await links.threads_with(connection, addresses)
+    found |= await links.threads_linked(connection, persons | organizations)
+    deals = await items.converted(connection, leads)
+    return found | await links.threads_linked(connection, [ItemRef(ItemKind.LEAD, key) for key in deals])
+
+
+def _matters(person: Item) -> tuple[object, ...]:
+    """What of a person L3 to L6 look at."""
+    organization = person.organization and person.organization.lower()
+    return set(person.addresses), organization, person.deleted
+
+
+async def follow(
+    connection: AsyncConnection, office: Office, threads: Collection[int], *, instance: str
+) -> list[dict[str, Any]]:
+    """L6, L10: brings the links of these threads (labels) in line with the directory. Returns the decision lines."""
+    by_scope = defaultdict[tuple[str, str], list[int]](list)
+    for label, place in (await mailroom.scopes_of(connection, threads)).items():
+        by_scope[place].append(label)
+    lines = []
+    for (owner, channel), labels in sorted(by_scope.items()):
+        scope = await mailroom.lock_scope(connection, owner, channel)
+        desk = Desk(connection, scope, office, instance=instance)
+        deals = await _deals_for(connection, labels)
+        await desk.open(labels, named=deals.values())
+        followed = [desk.files[label] for label in sorted(labels) if _follow(desk, desk.files[label], deals)]
+        lines += await desk.put_back(followed)
+    return lines
+
+
+async def _deals_for(connection: AsyncConnection, labels: Collection[int]) -> dict[str, ItemRef]:
+    states = await links.states(connection, labels)
+    slots = [state.slot.item for state in states.values()]
+    return await items.converted(connection, {ref.key for ref in slots if ref and ref.kind is ItemKind.LEAD})
+
+
+def _follow(desk: Desk, file: File, deals: dict[str, ItemRef]) -> bool:
+    slot = file.state.slot
+    deal = deals.get(slot.item.key) if slot.item and slot.item.kind is ItemKind.LEAD else None
+    if deal is None:
+        return desk.follow_directory(file)
+    file.state = replace(file.state, slot=hand_over(slot, deal))
+    snapshot = desk.look(file)
+    reason = Reason.CONVERTED_LEAD_FOLLOWED
+    desk.settle(file, snapshot, Decision(file.state.slot, reason, follow_directory(snapshot, reason)))
+    file.trigger = Trigger.DIRECTORY
+    return True

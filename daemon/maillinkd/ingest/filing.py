@@ -1,0 +1,459 @@
+"""Files mail: joins messages to threads, has the threads decided, and writes it all (architecture.md, six rooms)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from maillinkd.directory.item import Item, ItemKind, ItemRef
+from maillinkd.ingest.desk import Desk, File, shown_id
+from maillinkd.ingest.office import IMAP, Channel, Office
+from maillinkd.linker.decision import Flag, Trigger
+from maillinkd.linker.rules import merge
+from maillinkd.mail.message import Message, Participant, Role
+from maillinkd.mail.threads import Joint, Known, Placement, copy_id, node, references_of
+from maillinkd.store import cursors, items, links, mailroom
+from maillinkd.store.mailroom import BRIDGE, NewMessage, Stored
+
+
+class Order(Enum):
+    """How the threads of a batch are decided (L26)."""
+
+    NOW = auto()
+    """Each from its first new message on, starting from the slot as it is."""
+    FIRST_SYNC = auto()
+    """Over all messages, from an automatic slot that is empty again; provisional."""
+    LATER = auto()
+    """Not yet: the import goes on, and its threads are decided when all of it is placed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a message lies in a synced mailbox."""
+
+    folder: int
+    uidvalidity: int
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message on its way to its thread."""
+
+    message: Message
+    raw: bytes | None
+    size: int
+    mailbox: str | None = None
+    place: Place | None = None
+    """None for mail that came from a file or by Smart Bcc."""
+    named: tuple[ItemRef, ...] = ()
+    """Items whose Smart Bcc addresses it was sent to, in order of RCPT, as the addresses name them."""
+    forwarded: tuple[tuple[str, str], ...] = ()
+    """External addresses found in a forward, and where (L15)."""
+    is_forward: bool = False
+    """L16 (b): no external address in its headers, and a Smart Bcc address visible among its recipients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """What filing a batch came to."""
+
+    lines: list[dict[str, Any]]
+    """Decision lines, in order, to be logged after commit."""
+    stored: int
+    """How many messages were not known before (copies for further items count)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    """An arrival, or a copy of one for another item (L16 c), as it is to be stored."""
+
+    arrival: Arrival
+    own: bytes
+    identity: bytes
+    item: ItemRef | None
+    """The known item that it names, a converted lead being its deal."""
+    unknown_item: bool
+    copy: bool = False
+
+
+@dataclass
+class _Batch:
+    """What filing a batch has found out so far."""
+
+    new: dict[int, _Letter] = field(default_factory=dict)
+    """By provisional number (negative)."""
+    touched: dict[int, tuple[str | None, str | None]] = field(default_factory=dict)
+    """By label: mailbox and message-id for the decision line."""
+
+
+async def file_messages(
+    connection: AsyncConnection,
+    office: Office,
+    owner: str,
+    channel: Channel,
+    arrivals: Sequence[Arrival],
+    *,
+    instance: str,
+    order: Order = Order.NOW,
+    trigger: Trigger = Trigger.MESSAGE,
+) -> Filed:
+    """Files messages of one scope within the transaction of `connection`.
+
+    A message that is stored already is not stored again (T11): only where it lies is noted.
+    """
+    if not arrivals:
+        return Filed([], 0)
+    scope = await mailroom.lock_scope(connection, owner, channel)
+    directory = await _items_named(connection, arrivals)
+    letters = [each for arrival in arrivals for each in _letters(scope.id, arrival, directory)]
+    stored = await mailroom.known_identities(connection, {each.identity for each in letters})
+    letters.sort(key=lambda each: (each.arrival.message.sent_at, each.arrival.message.message_id))
+
+    joints = {each.identity: _joint(scope.id, each) for each in letters if each.identity not in stored}
+    nodes = {one for joint in joints.values() for one in (joint.own, *joint.aliases, *joint.references)}
+    again = [each for each in letters if each.identity in stored and (each.item or each.unknown_item)]
+    nodes |= {each.own for each in again}
+    known = await mailroom.known_nodes(connection, nodes)
+    threads = {each.thread for each in known.values()}
+    placement = Placement(known, await mailroom.thread_sizes(connection, threads))
+
+    desk = Desk(connection, scope, office, instance=instance)
+    await desk.open(
+        threads,
+        addresses={p.address for each in letters for p in _participants(each.arrival, office)},
+        named={each.item for each in letters if each.item is not None},
+        known=known,
+    )
+    desk.borne |= {each for each, one in known.items() if one.borne}
+    if order is Order.FIRST_SYNC:
+        for file in desk.files.values():
+            desk.empty_automatic_slot(file)
+
+    batch = _Batch()
+    seen: dict[bytes, int] = {}
+    for each in letters:
+        number = stored.get(each.identity) or seen.get(each.identity)
+        if number is None:
+            number = -len(seen) - 1
+            seen[each.identity] = number
+            _place(desk, placement, batch, number, each, joints[each.identity], decide_now=channel != IMAP)
+        elif each.item is not None:
+            _named_again(desk, placement, batch, number, each)
+    if channel == IMAP and order is not Order.LATER:
+        for label in batch.touched:
+            desk.decide(desk.files[label], from_the_start=order is Order.FIRST_SYNC)
+    for label in batch.touched:
+        if trigger is not Trigger.MESSAGE:
+            desk.files[label].trigger = trigger
+
+    numbers = await _act(desk, placement, batch, undecided=order is Order.LATER)
+    await _note_places(connection, letters, stored, {identity: numbers[n] for identity, n in seen.items()})
+    files = [desk.files[label] for label in batch.touched]
+    if order is Order.LATER:
+        await desk.put_back_undecided(files)
+        return Filed([], len(batch.new))
+    lines = await desk.put_back(files, provisional=order is Order.FIRST_SYNC, about=batch.touched)
+    return Filed(lines, len(batch.new))
+
+
+async def _items_named(connection: AsyncConnection, arrivals: Sequence[Arrival]) -> Mapping[ItemRef, Item]:
+    """What the directory has under the names in Smart Bcc addresses; a converted lead is its deal (L10)."""
+    named = {ref for arrival in arrivals for ref in arrival.named}
+    if not named:
+        return {}
+    found = await items.read(connection, named)
+    leads = {ref.key: ref for ref in found if ref.kind is ItemKind.LEAD}
+    deals = await items.converted(connection, leads.keys())
+    as_deals = await items.read(connection, deals.values())
+    return found | {leads[key]: as_deals[deal] for key, deal in deals.items()}
+
+
+def _letters(scope: int, arrival: Arrival, directory: Mapping[ItemRef, Item]) -> list[_Letter]:
+    """The message, and a copy of its own for each further item that it was sent to (L16 c)."""
+    message = arrival.message
+    named = list(
+        dict.fromkeys(directory[ref].ref for ref in arrival.named if ref in directory and not directory[ref].deleted)
+    )
+    unknown = any(ref not in directory or directory[ref].deleted for ref in arrival.named)
+    own = node(scope, message.message_id)
+    first = named[0] if named else None
+    letters = [_Letter(arrival, own, mailroom.identity_in(scope, message.identity, own), first, unknown)]
+    for item in named[1:]:
+        own = node(scope, copy_id(message.message_id, str(item)))
+        identity = mailroom.identity_in(scope, message.identity, own)
+        letters.append(_Letter(arrival, own, identity, item, unknown_item=False, copy=True))
+    return letters
+
+
+def _joint(scope: int, letter: _Letter) -> Joint:
+    message = letter.arrival.message
+    if letter.copy:
+        return Joint(letter.own, detached=True)
+    return Joint(
+        letter.own,
+        tuple(node(scope, alias) for alias in message.aliases),
+        tuple(node(scope, ref) for ref in references_of(message)),
+    )
+
+
+def _participants(arrival: Arrival, office: Office) -> tuple[Participant, ...]:
+    """Those of the headers, and those found in a forward (L15)."""
+    found = (
+        Participant(Role.FORWARDED, address)
+        for address, _ in arrival.forwarded
+        if not office.is_internal(office.compared(address))
+    )
+    return (*arrival.message.participants, *found)
+
+
+def _place(
+    desk: Desk, placement: Placement, batch: _Batch, number: int, letter: _Letter, joint: Joint, *, decide_now: bool
+) -> None:
+    """Joins a new message to its thread, and by Smart Bcc decides the thread at once: whether the next message is
+    detached depends on the answer (L16)."""
+    marks = set[str]()
+    item, last = letter.item, _last_reference(letter, joint)
+    if letter.unknown_item:
+        marks.add(str(Flag.SMART_BCC_UNKNOWN_ITEM))
+    if decide_now and not letter.copy:
+        joint, item = _detach(desk, placement, letter, joint, marks)
+    elif letter.copy:
+        marks.add(str(Flag.SMART_BCC_DUPLICATE))
+    before = placement.joins(joint)
+    label, bridge = placement.place(joint)
+    if bridge:
+        marks.add(BRIDGE)
+    new = _stored(number, letter, frozenset(marks), desk.office, item, last, detached=joint.detached)
+    desk.borne |= {joint.own, *joint.aliases}
+    if label not in desk.files:
+        desk.start(label, new)
+    file = desk.unite(label, before)
+    for gone in before:
+        if gone != label and gone in batch.touched:
+            batch.touched[label] = batch.touched.pop(gone)
+    desk.add(file, new, letter.arrival.mailbox)
+    if item is not None:
+        file.names[number] = item
+    batch.new[number] = letter
+    batch.touched[label] = (letter.arrival.mailbox, shown_id(letter.arrival.message.message_id))
+    if decide_now:
+        _decide_one(desk, file, number)
+
+
+def _decide_one(desk: Desk, file: File, number: int) -> None:
+    """Decides the thread from this message on; those before it are decided already."""
+    earlier = file.new - {number}
+    file.new = {number}
+    desk.decide(file)
+    file.new |= earlier
+
+
+def _detach(
+    desk: Desk, placement: Placement, letter: _Letter, joint: Joint, marks: set[str]
+) -> tuple[Joint, ItemRef | None]:
+    """L16 (a), (b), T17: whether the message opens a thread of its own; and the item that row 3 is asked about."""
+    item = letter.item
+    files = [desk.files[label] for label in placement.joins(joint)]
+    if not files:
+        return joint, item
+    slot, _ = merge([(file.age, file.state.slot) for file in files])
+    if placement.thread_of(joint.own) is not None:  # heard of: what it would take along is in that thread already
+        if item is not None and slot.item is not None and slot.item != item:
+            marks.add(str(Flag.SMART_BCC_CONFLICT))
+            return joint, None
+        return joint, item
+    if slot.item is None:
+        return joint, item
+    other_item = item is not None and item != slot.item
+    if other_item or _forwards_what_is_there(placement, files, letter, joint):
+        marks.add(str(Flag.SMART_BCC_DUPLICATE))
+        return replace(joint, aliases=(), references=(), detached=True), item
+    return joint, item
+
+
+def _forwards_what_is_there(placement: Placement, files: Iterable[File], letter: _Letter, joint: Joint) -> bool:
+    """L16 (b): a forward of a message that is stored there, or that another forward stored there forwards too."""
+    last = _last_reference(letter, joint)
+    if not letter.arrival.is_forward or last is None:
+        return False
+    if placement.is_borne(last) and placement.thread_of(last) in {file.label for file in files}:
+        return True
+    return any(each.forward and each.last_reference == last for file in files for each in file.letters)
+
+
+def _last_reference(letter: _Letter, joint: Joint) -> bytes | None:
+    """The node of the last id of References; of In-Reply-To, where there is no References."""
+    if not joint.references:
+        return None
+    count = len(letter.arrival.message.references)
+    return joint.references[count - 1] if count else joint.references[-1]
+
+
+def _named_again(desk: Desk, placement: Placement, batch: _Batch, number: int, letter: _Letter) -> None:
+    """L16: a stored message is delivered again, to an item's address: row 3 if the slot is empty, else a conflict."""
+    assert letter.item is not None
+    label = placement.thread_of(letter.own)
+    assert label is not None, "a stored message bears its id"
+    file = desk.files[label]
+    position = next(i for i, each in enumerate(file.letters) if each.id == number)
+    known = file.letters[position]
+    if letter.item in (known.names, file.state.slot.item):
+        return  # the same delivery once more (RFC 1047)
+    if file.state.slot.item is None:
+        file.names[number] = letter.item
+    else:
+        file.mark(position, str(Flag.SMART_BCC_CONFLICT))
+    file.new.add(number)
+    batch.touched[label] = (letter.arrival.mailbox, shown_id(known.message_id))
+    _decide_one(desk, file, number)
+
+
+def _stored(
+    number: int,
+    letter: _Letter,
+    marks: frozenset[str],
+    office: Office,
+    item: ItemRef | None,
+    last_reference: bytes | None,
+    *,
+    detached: bool,
+) -> Stored:
+    message = letter.arrival.message
+    return Stored(
+        id=number,
+        node=letter.own,
+        message_id=message.message_id,
+        made_id=message.made_id,
+        sent_at=message.sent_at,
+        subject=message.subject,
+        base_subject=message.base_subject,
+        participants=_participants(letter.arrival, office),
+        evidence=dict(letter.arrival.forwarded),
+        refers=references_of(message),
+        last_reference=last_reference,
+        forward=letter.arrival.is_forward,
+        detached=detached,
+        names=item,
+        marks=marks,
+        undecided=False,
+    )
+
+
+async def _act(desk: Desk, placement: Placement, batch: _Batch, *, undecided: bool) -> dict[int, int]:
+    """Writes threads, messages, ids and merges. Returns the real number of each provisional one."""
+    connection, scope = desk.connection, desk.scope
+    placed = placement.result()
+    opened = sorted(placed.opened, reverse=True)
+    labels = dict(zip(opened, await mailroom.open_threads(connection, scope.id, len(opened)), strict=True))
+    order = sorted(batch.new, reverse=True)
+    by_number = {letter.id: letter for file in desk.files.values() for letter in file.letters}
+    rows = [_new_message(batch.new[n], by_number[n], undecided=undecided) for n in order]
+    numbers = dict(zip(order, await mailroom.store(connection, scope.id, rows), strict=True))
+    await mailroom.write_nodes(
+        connection,
+        {each: Known(labels.get(k.thread, k.thread), k.borne, k.detached) for each, k in placed.nodes.items()},
+    )
+    for file in list(desk.files.values()):
+        file.state = replace(file.state, id_count=placement.size(file.label).ids)
+        _rename(desk, file, labels, numbers)
+    for label in list(batch.touched):
+        if label in labels:
+            batch.touched[labels[label]] = batch.touched.pop(label)
+    for file in desk.files.values():
+        if file.buried:
+            await _bury(desk, file)
+    return numbers
+
+
+def _rename(desk: Desk, file: File, labels: Mapping[int, int], numbers: Mapping[int, int]) -> None:
+    """Gives a file and its letters the numbers that the store has given out."""
+    old = file.label
+    new = labels.get(old, old)
+    file.state = replace(file.state, id=new, number=new if file.state.number < 0 else file.state.number)
+    file.letters = [replace(each, id=numbers.get(each.id, each.id)) for each in file.letters]
+    file.new = {numbers.get(each, each) for each in file.new}
+    file.names = {numbers.get(each, each): item for each, item in file.names.items()}
+    file.marked = {each for each in file.marked if each > 0}  # new messages were stored with their marks
+    if new != old:
+        desk.files[new] = desk.files.pop(old)
+
+
+async def _bury(desk: Desk, file: File) -> None:
+    connection = desk.connection
+    await mailroom.relabel(connection, file.label, file.buried)
+    await links.forget_links(connection, file.buried)
+    aliases = {number for number in file.numbers if number > 0} - {file.state.number}
+    await mailroom.bury(connection, file.label, file.buried, file.state.number, aliases)
+
+
+def _new_message(letter: _Letter, stored: Stored, *, undecided: bool) -> NewMessage:
+    message = letter.arrival.message
+    return NewMessage(
+        node=stored.node,
+        identity=letter.identity,
+        message_id=stored.message_id,
+        made_id=stored.made_id,
+        sent_at=stored.sent_at,
+        received_at=message.received_at,
+        subject=stored.subject,
+        base_subject=stored.base_subject,
+        participants=stored.participants,
+        evidence=stored.evidence,
+        refers=stored.refers,
+        last_reference=stored.last_reference,
+        forward=stored.forward,
+        detached=stored.detached,
+        names=stored.names,
+        marks=stored.marks,
+        headers=message.headers,
+        size=letter.arrival.size,
+        raw=letter.arrival.raw,
+        undecided=undecided,
+    )
+
+
+async def _note_places(
+    connection: AsyncConnection,
+    letters: Sequence[_Letter],
+    stored: Mapping[bytes, int],
+    new: Mapping[bytes, int],
+) -> None:
+    """Notes where each message lies (T11: once stored, in several places)."""
+    by_folder: dict[tuple[int, int], list[tuple[int, int | None, str]]] = {}
+    imported: dict[str, int] = {}
+    for each in letters:
+        arrival = each.arrival
+        number = stored.get(each.identity) or new[each.identity]
+        if arrival.place is not None:
+            place = arrival.place
+            listed = by_folder.setdefault((place.folder, place.uidvalidity), [])
+            listed.append((place.uid, number, cursors.STORED))
+        elif arrival.mailbox is not None:
+            if arrival.mailbox not in imported:
+                imported[arrival.mailbox] = await cursors.imported_folder(connection, arrival.mailbox)
+            listed = by_folder.setdefault((imported[arrival.mailbox], 0), [])
+            listed.append((number, number, cursors.STORED))
+    for (folder, uidvalidity), found in by_folder.items():
+        await cursors.record(connection, folder, uidvalidity, list(dict.fromkeys(found)))
+
+
+async def decide_undecided(
+    connection: AsyncConnection,
+    office: Office,
+    owner: str,
+    channel: Channel,
+    threads: Sequence[int],
+    *,
+    instance: str,
+) -> list[dict[str, Any]]:
+    """Ends an import: decides threads (labels) whose new messages were placed and left undecided (`Order.LATER`)."""
+    scope = await mailroom.lock_scope(connection, owner, channel)
+    desk = Desk(connection, scope, office, instance=instance)
+    await desk.open(threads)
+    files = [file for file in desk.files.values() if file.new]
+    for file in files:
+        desk.decide(file)
+    return await desk.put_back(files)

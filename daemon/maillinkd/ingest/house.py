@@ -1,0 +1,615 @@
+"""The one way in: what the doors and the commands call. Each call is one transaction, or a row of small ones."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from itertools import chain
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from maillinkd.directory.item import Item, ItemRef
+from maillinkd.directory.lines import Change
+from maillinkd.ingest import again, catalogue, filing, hand
+from maillinkd.ingest.filing import Arrival, Order, Place
+from maillinkd.ingest.hand import Refused
+from maillinkd.ingest.office import IMAP, SMART_BCC, Channel, Office
+from maillinkd.linker.decision import Trigger
+from maillinkd.mail.delivery import FolderBatch, FolderCursor, Received, TemporaryFailure
+from maillinkd.mail.forward import forwarded_addresses
+from maillinkd.mail.header import split
+from maillinkd.mail.message import Message, Role, header_date, parse
+from maillinkd.store import cursors, inbound, journal, mailroom, quarantine
+from maillinkd.store.database import Database
+from maillinkd.store.quarantine import UNAUTHENTICATED, UNKNOWN_SENDER, UNREADABLE, Held
+
+_T = TypeVar("_T")
+Line = dict[str, Any]
+IMPORT_CHUNK = 100
+"""Messages a transaction while importing: about 20 ms, so that another process can write between two."""
+CONSUME_CHUNK = 50
+DECIDE_CHUNK = 50
+MAX_BATCH = 200
+"""SMTP messages that one group commit makes durable."""
+
+log = structlog.get_logger("maillinkd.ingest")
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSummary:
+    """What an import did."""
+
+    read: int = 0
+    new: int = 0
+    quarantined: int = 0
+
+
+class House:
+    """Files mail, applies what hands and the directory change, and tells every decision after it is committed."""
+
+    def __init__(self, database: Database, office: Office, *, instance: str, publish: Callable[[Line], None]) -> None:
+        self.database = database
+        self.office = office
+        self._instance = instance
+        self._publish = publish
+        self._told: list[int] = []
+        self._queue: list[tuple[Received, asyncio.Future[None]]] = []
+        self._arrived = asyncio.Event()
+        self._kept = asyncio.Event()
+
+    # -- telling ------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that also notes which decision lines were written since the last one."""
+        told, self._told = self._told, []
+        try:
+            async with self.database.transaction() as connection:
+                if told:
+                    await journal.logged(connection, told, datetime.now(UTC))
+                yield connection
+        except BaseException:
+            self._told = told + self._told
+            raise
+
+    def _tell(self, lines: Iterable[Line]) -> None:
+        """Writes the decision lines of a transaction that is committed.
+
+        Where that fails, the lines are still due: they are written when `tell_unlogged` is called next.
+        """
+        for line in lines:
+            try:
+                self._publish(line)
+            except OSError as error:
+                log.error("decision lines cannot be written", error=str(error))  # noqa: TRY400  # the disk's fault
+                return
+            self._told.append(line["decision"])
+
+    async def note_told(self) -> None:
+        """Notes in the journal which lines were written. Without it they would be written again after a restart."""
+        if self._told:
+            async with self._transaction():
+                pass
+
+    async def tell_unlogged(self, mailboxes: Collection[str] = ()) -> int:
+        """Writes the lines of decisions whose process died between commit and line. Returns how many."""
+        count = 0
+        while True:
+            async with self.database.reading() as connection:
+                lines = await journal.unlogged(connection, self._instance, mailboxes)
+            if not lines:
+                return count
+            self._tell(lines)
+            if not self._told:
+                return count
+            await self.note_told()
+            count += len(lines)
+
+    # -- the IMAP door's ledger (mail.delivery.Ledger) ------------------------------------------------------------
+
+    async def cursor(self, mailbox: str, folder: str) -> FolderCursor | None:
+        async with self.database.reading() as connection:
+            return await cursors.cursor(connection, mailbox, folder)
+
+    async def known_uids(self, mailbox: str, folder: str, uidvalidity: int, low: int, high: int) -> Collection[int]:
+        async with self.database.reading() as connection:
+            return await cursors.known_uids(connection, mailbox, folder, uidvalidity, low, high)
+
+    async def file(self, batch: FolderBatch) -> None:
+        """Files what a FETCH brought and moves the folder's cursor, in one transaction."""
+        owner = self.office.owner_of_mailbox(batch.mailbox)
+        order = Order.FIRST_SYNC if batch.first_sync else Order.NOW
+        parsed: list[tuple[int, Arrival]] = []
+        unread: list[tuple[int, Held]] = []
+        for each in batch.messages:
+            content = each.raw if each.raw is not None else each.headers
+            message = _read(each.headers, each.received_at, each.size)
+            if isinstance(message, Message):
+                parsed.append((each.uid, Arrival(message, each.raw, each.size, batch.mailbox)))
+            else:
+                unread.append((each.uid, _unreadable(IMAP, content, each.received_at, each.size, message)))
+
+        async def act(connection: AsyncConnection, held: Sequence[tuple[int, Held]]) -> list[Line]:
+            folder = await cursors.move(connection, batch.mailbox, batch.folder, batch.cursor)
+            validity = batch.cursor.uidvalidity
+            set_aside = {uid for uid, _ in held}
+            arrivals = [
+                replace(arrival, place=Place(folder, validity, uid))
+                for uid, arrival in parsed
+                if uid not in set_aside
+            ]
+            filed = await filing.file_messages(
+                connection, self.office, owner, IMAP, arrivals, instance=self._instance, order=order
+            )
+            await quarantine.hold(
+                connection,
+                [
+                    replace(each, folder=folder, uidvalidity=validity, uid=uid, digest=_digest(each, folder, uid))
+                    for uid, each in held
+                ],
+            )
+            await cursors.record(connection, folder, validity, [(uid, None, cursors.QUARANTINED) for uid, _ in held])
+            if batch.gone:
+                await cursors.gone(connection, folder, validity, batch.gone)
+            return filed.lines
+
+        suspects = {
+            uid: _unreadable(IMAP, arrival.raw or arrival.message.headers, arrival.message.received_at, arrival.size)
+            for uid, arrival in parsed
+        }
+        self._tell(await self._filed_but_for(act, unread, suspects))
+
+    async def _filed_but_for(
+        self,
+        act: Callable[[AsyncConnection, Sequence[tuple[int, Held]]], Any],
+        held: Sequence[tuple[int, Held]],
+        suspects: dict[int, Held],
+    ) -> list[Line]:
+        """Files a batch; where it fails by a fault of ours, finds the messages that fail alone and sets them aside.
+
+        A message that fails goes to quarantine with its bytes and the error; the others go through.
+        """
+        try:
+            async with self._transaction() as connection:
+                return list(await act(connection, held))
+        except (TemporaryFailure, Refused):
+            raise
+        except Exception:
+            if not suspects:
+                raise
+            log.exception("batch failed; looking for the message that fails", messages=len(suspects))
+        bad = list(held)
+        for number, suspect in suspects.items():
+            others = [(other, each) for other, each in suspects.items() if other != number]
+            try:
+                async with self._transaction() as connection:
+                    await act(connection, [*held, *others])
+                    raise _Rehearsal  # noqa: TRY301  # nothing of a rehearsal is kept
+            except _Rehearsal:
+                continue
+            except TemporaryFailure:
+                raise
+            except Exception as error:
+                log.exception("message set aside", message_id=suspect.message_id)
+                bad.append((number, replace(suspect, error=f"{type(error).__name__}: {error}")))
+        async with self._transaction() as connection:
+            return list(await act(connection, bad))
+
+    # -- the SMTP door ------------------------------------------------------------------------------------------
+
+    async def take(self, received: Received) -> None:
+        """Makes a mail durable; returns when it is on disk. Mail that comes together is committed together.
+
+        Raises TemporaryFailure when it was not kept.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append((received, future))
+        self._arrived.set()
+        await future
+
+    async def keep_what_comes(self) -> None:
+        """Commits what `take` was given, group by group, until cancelled."""
+        while True:
+            await self._arrived.wait()
+            group, self._queue = self._queue[:MAX_BATCH], self._queue[MAX_BATCH:]
+            if not self._queue:
+                self._arrived.clear()
+            if group:
+                await self._keep(group)
+
+    async def _keep(self, group: Sequence[tuple[Received, asyncio.Future[None]]]) -> None:
+        waiting = [future for _, future in group]
+        try:
+            async with self.database.transaction() as connection:
+                await inbound.keep(connection, [received for received, _ in group])
+        except TemporaryFailure as failure:
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(failure)
+        except BaseException:
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(TemporaryFailure("stopping, or failed"))
+            raise
+        else:
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+            self._kept.set()
+
+    async def file_what_was_kept(self) -> None:
+        """Files inbound mail, oldest first, until cancelled; begins with what an earlier process left."""
+        while True:
+            self._kept.clear()
+            try:
+                while await self.file_inbound():
+                    pass
+            except TemporaryFailure as failure:
+                log.warning("inbound mail waits", error=str(failure))
+                await asyncio.sleep(1)
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._kept.wait(), timeout=5)  # another process may have taken mail
+
+    async def file_inbound(self) -> int:
+        """Files a batch of inbound mail in one transaction. Returns how many there were."""
+        async with self.database.reading() as connection:
+            waiting = await inbound.waiting(connection, CONSUME_CHUNK)
+        if not waiting:
+            return 0
+        trusted = not self.office.settings.smart_bcc.require_authentication
+        sorted_ = {each.number: _sort(self.office, each.received, trusted=trusted) for each in waiting}
+        suspects = {
+            number: _held_from(sorted_[number], waiting_.received, UNREADABLE, "")
+            for number, waiting_ in ((each.number, each) for each in waiting)
+        }
+
+        async def act(connection: AsyncConnection, held: Sequence[tuple[int, Held]]) -> list[Line]:
+            set_aside = dict(held)
+            await quarantine.hold(connection, list(set_aside.values()))
+            lines = []
+            by_owner = defaultdict[str, list[Arrival]](list)
+            for number, each in sorted_.items():
+                if number in set_aside:
+                    continue
+                if each.held is not None:
+                    await quarantine.hold(connection, [each.held])
+                elif each.arrival is not None:
+                    by_owner[each.owner].append(each.arrival)
+            for owner, arrivals in sorted(by_owner.items()):
+                filed = await filing.file_messages(
+                    connection, self.office, owner, SMART_BCC, arrivals, instance=self._instance
+                )
+                lines += filed.lines
+            await inbound.filed(connection, [each.number for each in waiting])
+            return lines
+
+        lines = await self._filed_but_for(act, [], suspects)
+        for each in sorted_.values():
+            if each.held is not None:
+                log.warning(
+                    "quarantined", reason=each.held.reason, message_id=each.held.message_id, channel=SMART_BCC
+                )
+        self._tell(lines)
+        return len(waiting)
+
+    # -- commands -----------------------------------------------------------------------------------------------
+
+    async def import_mail(
+        self, mailbox: str, mails: Iterable[tuple[bytes, datetime | None]], progress: Callable[[int], None]
+    ) -> ImportSummary:
+        """Imports whole mails into a mailbox's scope, as one batch (L26): all are placed, then threads are decided.
+
+        `mails`: bytes and the time received, None where the Date header is all there is.
+        """
+        owner = self.office.owner_of_mailbox(mailbox)
+        keep_raw = self.office.settings.mailboxes[mailbox].store == "full"
+        read = new = quarantined = 0
+        groups = _groups(mails, IMPORT_CHUNK)
+        first, second = next(groups, []), next(groups, None)
+        order = Order.NOW if second is None else Order.LATER
+        for group in chain([first], [second] if second is not None else [], groups):
+            arrivals, held = [], []
+            for raw, received_at in group:
+                message = _read_mail(raw, received_at)
+                if isinstance(message, Message):
+                    arrivals.append(Arrival(message, raw if keep_raw else None, len(raw), mailbox))
+                else:
+                    when = received_at or datetime.now(UTC)
+                    held.append(_unreadable(IMAP, raw, when, len(raw), message))
+            async with self._transaction() as connection:
+                filed = await filing.file_messages(
+                    connection, self.office, owner, IMAP, arrivals, instance=self._instance, order=order
+                )
+                await quarantine.hold(connection, [replace(each, digest=_digest(each, 0, 0)) for each in held])
+            self._tell(filed.lines)
+            new += filed.stored
+            read += len(group)
+            quarantined += len(held)
+            progress(len(group))
+        await self.finish_imports()
+        await self.note_told()
+        return ImportSummary(read, new, quarantined)
+
+    async def finish_imports(self) -> None:
+        """Decides threads whose messages were placed by an import, be it one that was cut off."""
+        while True:
+            async with self.database.reading() as connection:
+                found = await mailroom.undecided_threads(connection, IMPORT_CHUNK)
+            if not found:
+                return
+            by_scope = defaultdict[tuple[str, str], list[int]](list)
+            for owner, channel, label in found:
+                by_scope[owner, channel].append(label)
+            for (owner, channel), labels in by_scope.items():
+                async with self._transaction() as connection:
+                    lines = await filing.decide_undecided(
+                        connection, self.office, owner, _channel(channel), labels, instance=self._instance
+                    )
+                self._tell(lines)
+
+    async def import_smart_bcc(
+        self,
+        recipients: Sequence[str],
+        sender: str,
+        mails: Iterable[tuple[bytes, datetime | None]],
+        progress: Callable[[int], None],
+    ) -> ImportSummary:
+        """Imports mails as if received by SMTP, their sender's authentication taken as passed; in order of sent time.
+
+        Raises Refused for a recipient that is not ours.
+        """
+        for recipient in recipients:
+            if self.office.recipient(recipient) is None:
+                raise Refused(f"{recipient} is no Smart Bcc address of this configuration")
+        read = new = quarantined = 0
+        sorted_ = []
+        for raw, received_at in mails:
+            received = Received(sender, tuple(recipients), raw, received_at or _date(raw))
+            sorted_.append(_sort(self.office, received, trusted=True))
+            read += 1
+        sorted_.sort(key=lambda each: each.sent_at)
+        for group in _groups(sorted_, IMPORT_CHUNK):
+            async with self._transaction() as connection:
+                lines: list[Line] = []
+                stored = 0
+                by_owner = defaultdict[str, list[Arrival]](list)
+                for each in group:
+                    if each.arrival is not None:
+                        by_owner[each.owner].append(each.arrival)
+                for owner, arrivals in sorted(by_owner.items()):
+                    filed = await filing.file_messages(
+                        connection, self.office, owner, SMART_BCC, arrivals, instance=self._instance
+                    )
+                    lines, stored = lines + filed.lines, stored + filed.stored
+                held = [each.held for each in group if each.held is not None]
+                await quarantine.hold(connection, held)
+            self._tell(lines)
+            new += stored
+            quarantined += len(held)
+            progress(len(group))
+        await self.note_told()
+        return ImportSummary(read, new, quarantined)
+
+    async def import_items(self, changes: Sequence[Change]) -> list[Item]:
+        """Applies item lines, in order, and lets threads follow (L6, L10). Returns the items as they are now."""
+        async with self._transaction() as connection:
+            found, lines = await catalogue.apply(
+                connection, self.office, changes, datetime.now(UTC), instance=self._instance
+            )
+        self._tell(lines)
+        return found
+
+    async def link(self, user: str, threads: Sequence[int], ref: ItemRef) -> list[Line]:
+        """Links threads by hand; see ingest.hand.link."""
+        async with self._transaction() as connection:
+            lines = await hand.link(connection, self.office, user, threads, ref, instance=self._instance)
+        self._tell(lines)
+        return lines
+
+    async def unlink(self, user: str, threads: Sequence[int], ref: ItemRef) -> list[Line]:
+        """Unlinks threads by hand; see ingest.hand.unlink."""
+        async with self._transaction() as connection:
+            lines = await hand.unlink(connection, self.office, user, threads, ref, instance=self._instance)
+        self._tell(lines)
+        return lines
+
+    async def decide(
+        self, *, since: datetime | None, item: ItemRef | None, dry_run: bool, progress: Callable[[int], None]
+    ) -> list[Line]:
+        """L28: decides threads again that no hand has settled, as one batch. Returns the lines of what changes.
+
+        `since`: those whose newest message is not older; `item`: those that are linked to it, or in which its contact
+        person takes part. `dry_run` writes nothing. Raises Refused for an unknown item.
+        """
+        async with self.database.reading() as connection:
+            labels = await again.threads_to_decide(connection, since, item)
+        number: int | None = None
+        lines: list[Line] = []
+        for some in _groups(labels, DECIDE_CHUNK):
+            with contextlib.suppress(_Rehearsal):
+                async with self._transaction() as connection:
+                    found, number = await again.decide(connection, self.office, some, number, instance=self._instance)
+                    if dry_run:
+                        number = None
+                        lines += found
+                        raise _Rehearsal
+            if not dry_run:
+                self._tell(found)
+                lines += found
+            progress(len(some))
+        await self.note_told()
+        return lines
+
+    async def release(self, number: int, owner: str | None) -> list[Line]:
+        """Takes a mail out of quarantine and files it as if it had been trusted (L14).
+
+        Raises Refused for an unknown number, a mail that still cannot be read, or one whose owner is not clear.
+        """
+        async with self._transaction() as connection:
+            held = await quarantine.get(connection, number)
+            if held is None:
+                raise Refused(f"there is no mail {number} in quarantine")
+            who, channel, arrival = self._released(held, owner)
+            filed = await filing.file_messages(
+                connection,
+                self.office,
+                who,
+                channel,
+                [arrival],
+                instance=self._instance,
+                trigger=Trigger.RELEASE,
+            )
+            await quarantine.drop(connection, number)
+        self._tell(filed.lines)
+        return filed.lines
+
+    def _released(self, held: Held, owner: str | None) -> tuple[str, Channel, Arrival]:
+        if held.channel == SMART_BCC:
+            received = Received(held.sender, held.recipients, held.raw, held.received_at)
+            return self._released_bcc(held, received, owner)
+        if held.mailbox is None or held.mailbox not in self.office.settings.mailboxes:
+            raise Refused(f"the mailbox of mail {held.number} is not in the configuration")
+        headers, _ = split(held.raw)
+        message = _read(headers, held.received_at, held.size)
+        if not isinstance(message, Message):
+            raise Refused(f"mail {held.number} still cannot be read: {message}")
+        place = None
+        if held.folder is not None and held.uidvalidity is not None and held.uid is not None:
+            place = Place(held.folder, held.uidvalidity, held.uid)
+        arrival = Arrival(message, None, held.size, held.mailbox, place)
+        return self.office.owner_of_mailbox(held.mailbox), IMAP, arrival
+
+    def _released_bcc(self, held: Held, received: Received, owner: str | None) -> tuple[str, Channel, Arrival]:
+        who = owner or self.office.owner_of_address(held.author)
+        if who is None:
+            author = held.author or "nobody"
+            raise Refused(f"mail {held.number} is from {author}, who is no user: say whose it is with --owner USER")
+        if who not in self.office.settings.users:
+            raise Refused(f"there is no user {who!r} in the configuration")
+        found = _sort(self.office, received, trusted=True, owner=who)
+        if found.arrival is None:
+            reason = found.held.error or found.held.reason if found.held else "unknown"
+            raise Refused(f"mail {held.number} cannot be filed: {reason}")
+        return who, SMART_BCC, found.arrival
+
+
+class _Rehearsal(Exception):
+    """Ends a transaction that was only tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sorted:
+    """What is to become of a mail that came by SMTP: one of arrival and held."""
+
+    sent_at: datetime
+    owner: str = ""
+    arrival: Arrival | None = None
+    held: Held | None = None
+    author: str = ""
+    message_id: str = ""
+
+
+def _sort(office: Office, received: Received, *, trusted: bool, owner: str | None = None) -> _Sorted:
+    """L14, L15: whose mail it is, and who is in it; or why it goes to quarantine."""
+    headers, _ = split(received.raw)
+    message = _read(headers, received.received_at, len(received.raw))
+    if not isinstance(message, Message):
+        held = _unreadable(SMART_BCC, received.raw, received.received_at, len(received.raw), message)
+        return _Sorted(received.received_at, held=_in_envelope(held, received))
+    authors = [each.address for each in message.participants if each.role is Role.FROM]
+    author = authors[0] if len(authors) == 1 else ""
+    found = _Sorted(message.sent_at, author=author, message_id=message.message_id)
+    if not trusted:
+        return replace(found, held=_held_from(found, received, UNAUTHENTICATED, "SPF and DKIM are not checked yet"))
+    who = owner or office.owner_of_address(author)
+    if who is None:
+        error = f"{author or 'nobody'} is no user's address"
+        return replace(found, held=_held_from(found, received, UNKNOWN_SENDER, error))
+    targets = [office.recipient(recipient) for recipient in received.recipients]
+    if not any(targets):
+        error = "none of its recipients is a Smart Bcc address any more"
+        return replace(found, held=_held_from(found, received, "smart_bcc_unknown_recipient", error))
+    named = tuple(target.item for target in targets if target is not None and target.item is not None)
+    external = any(not office.is_internal(office.compared(each.address)) for each in message.participants)
+    visible = any(
+        each.role in (Role.TO, Role.CC) and office.recipient(each.address) is not None
+        for each in message.participants
+    )
+    forwarded = () if external else forwarded_addresses(received.raw, office.forwarded)
+    arrival = Arrival(
+        message,
+        received.raw,
+        len(received.raw),
+        named=named,
+        forwarded=tuple((each.address, each.evidence) for each in forwarded),
+        is_forward=visible and not external,
+    )
+    return replace(found, owner=who, arrival=arrival)
+
+
+def _read(headers: bytes, received_at: datetime, size: int) -> Message | str:
+    """The message, or why it could not be read: whatever goes wrong with one mail stops nothing else."""
+    try:
+        return parse(headers, received_at=received_at, size=size)
+    except Exception as error:
+        log.exception("message could not be read", size=size)
+        return f"{type(error).__name__}: {error}"
+
+
+def _read_mail(raw: bytes, received_at: datetime | None) -> Message | str:
+    headers, _ = split(raw)
+    return _read(headers, received_at or _date(raw), len(raw))
+
+
+def _date(raw: bytes) -> datetime:
+    """The time received of mail that says nothing of it: its Date header, or else now."""
+    return header_date(split(raw)[0]) or datetime.now(UTC)
+
+
+def _held_from(found: _Sorted, received: Received, reason: str, error: str) -> Held:
+    held = Held(
+        digest=b"",
+        channel=SMART_BCC,
+        reason=reason,
+        error=error,
+        message_id=found.message_id,
+        received_at=received.received_at,
+        size=len(received.raw),
+        raw=received.raw,
+        author=found.author,
+    )
+    return _in_envelope(held, received)
+
+
+def _in_envelope(held: Held, received: Received) -> Held:
+    return replace(held, sender=received.sender, recipients=received.recipients, digest=inbound.digest_of(received))
+
+
+def _unreadable(channel: str, raw: bytes, received_at: datetime, size: int, error: str = "") -> Held:
+    return Held(b"", channel, UNREADABLE, error, "", received_at, size, raw)
+
+
+def _digest(held: Held, folder: int, uid: int) -> bytes:
+    return sha256(b"%d %d " % (folder, uid) + held.raw).digest()
+
+
+def _groups(values: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    group: list[_T] = []
+    for value in values:
+        group.append(value)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _channel(name: str) -> Channel:
+    return SMART_BCC if name == SMART_BCC else IMAP

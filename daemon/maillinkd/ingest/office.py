@@ -1,0 +1,88 @@
+"""What the configuration says of people and policy, as the rules need it."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from maillinkd.directory.item import ItemRef
+from maillinkd.linker.policy import Policy
+from maillinkd.mail.address import is_internal, without_plus_tag
+from maillinkd.settings import Settings
+
+Channel = Literal["imap", "smart_bcc"]
+IMAP: Channel = "imap"
+SMART_BCC: Channel = "smart_bcc"
+
+
+@dataclass(frozen=True, slots=True)
+class BccTarget:
+    """What one envelope recipient of a Smart Bcc mail means (linking.md L13)."""
+
+    item: ItemRef | None
+    """None: the universal address."""
+
+
+@dataclass(frozen=True)
+class Office:
+    """The configuration in force. A new one takes its place when the daemon is told to reload."""
+
+    settings: Settings
+    recipient: Callable[[str], BccTarget | None]
+    """What an address means to Smart Bcc; None for one that is not ours."""
+
+    @cached_property
+    def policy(self) -> Policy:
+        return self.settings.policy.chosen()
+
+    @property
+    def forwarded(self) -> Literal["attached+inline", "off"]:
+        return self.settings.smart_bcc.forwarded
+
+    @cached_property
+    def _internal(self) -> tuple[frozenset[str], frozenset[str]]:
+        addresses = frozenset(map(self.compared, self.settings.internal_addresses()))
+        return addresses, self.settings.internal_domains()
+
+    def compared(self, address: str) -> str:
+        """A normalised address as this policy compares it."""
+        return without_plus_tag(address) if self.policy.ignore_plus_tags else address
+
+    def is_internal(self, address: str) -> bool:
+        """linking.md, Words. The address is given as `compared` makes it."""
+        addresses, domains = self._internal
+        return address in addresses or is_internal(address, domains)
+
+    def owner_of_mailbox(self, mailbox: str) -> str:
+        """The user or team whose mailbox it is. Raises KeyError for one that is not configured."""
+        return self.settings.mailboxes[mailbox].owner
+
+    def owner_of_address(self, address: str) -> str | None:
+        """The user whose address or confirmed alias this is (L14)."""
+        return self.settings.owner_of(address)
+
+    def auto_link(self, owner: str, mailboxes: Collection[str]) -> bool:
+        """Row 6: automatic linking is off for the owner, or for every mailbox in which the messages lie.
+
+        An owner or a mailbox that is no longer configured cannot have switched it off.
+        """
+        settings = self.settings
+        who = settings.users.get(owner) or settings.teams.get(owner)
+        if who is not None and not who.auto_link:
+            return False
+        return not mailboxes or any(
+            name not in settings.mailboxes or settings.mailboxes[name].auto_link for name in mailboxes
+        )
+
+    @cached_property
+    def asks_for_mailboxes(self) -> bool:
+        """Whether it matters in which mailboxes a thread lies."""
+        return any(not mailbox.auto_link for mailbox in self.settings.mailboxes.values())
+
+    def may_change(self, user: str, owner: str) -> bool:
+        """L17: the owner, every admin, and each member of the team that owns it."""
+        if user not in self.settings.users:
+            return False
+        if self.settings.users[user].admin or user == owner:
+            return True
+        return owner in self.settings.teams and user in self.settings.teams[owner].members

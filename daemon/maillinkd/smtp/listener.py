@@ -1,0 +1,718 @@
+"""The door for Smart Bcc: an SMTP server that takes mail for our own addresses, and nothing else (RFC 5321).
+
+aiosmtpd gives the protocol object, its sessions, envelopes and table of commands. What it does in the loop, in DATA,
+in STARTTLS, with errors and with limits is replaced here, because none of it was made for strangers: it keeps
+whatever a client sends, cancels the handler when a client leaves, answers our faults with permanent errors and
+counts nothing. So are its addresses (`command`) and its end of DATA (`data`).
+"""
+# ruff: noqa: N802  # smtp_XYZ are the library's names
+
+import asyncio
+import contextlib
+import logging
+import math
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import structlog
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from maillinkd.mail.delivery import NoSpace, Received, TemporaryFailure
+from maillinkd.smtp.address import SmartBccAddress
+from maillinkd.smtp.command import SyntaxRefusal, parse_mail, parse_rcpt
+from maillinkd.smtp.data import BareLineEnding, DataDecoder
+from maillinkd.smtp.guard import ConnectionGuard
+from maillinkd.smtp.spool import Spool
+
+log = structlog.get_logger()
+
+Take = Callable[[Received], Awaitable[None]]
+"""Returns when the message is durable. Raises TemporaryFailure, or NoSpace."""
+CheckAuthor = Callable[[bytes, str], Awaitable[str | None]]
+"""Header block and MAIL FROM of a message -> the reply that refuses it, or None. Raises TemporaryFailure."""
+HasRoom = Callable[[int], bool]
+"""Whether the disk has room for a message of so many octets (0: the client did not say)."""
+
+COMMAND_OCTETS = 2048
+"""Longest command line. RFC 5321, 4.5.3.1.4 asks for 512, SMTPUTF8 for more."""
+LINE_OCTETS = 64 * 1024
+"""Longest line of a message. RFC 5321, 4.5.3.1.6 asks for 998; programs that send mail know no limit."""
+INPUT_OCTETS = 64 * 1024
+"""Octets of input, not yet looked at, above which a connection is not read on."""
+HEADER_OCTETS = 256 * 1024
+"""Octets of a message in which its header is sought."""
+LARGE_OCTETS = 1024 * 1024
+LARGE_AT_A_TIME = 4
+"""How many messages above LARGE_OCTETS are in memory as a whole at one time, on their way to the store."""
+LINGER = 3.0
+"""Seconds for which we listen on after a last reply, so that a client in mid-sentence gets to read it."""
+HANDSHAKE_TIMEOUT = 30.0
+USER_TIMEOUT = 120.0
+"""Seconds after which the kernel gives up a client that acknowledges nothing (TCP_USER_TIMEOUT)."""
+BACKLOG = 512
+
+MAIL_COMMANDS = frozenset({"MAIL", "RCPT", "DATA"})
+"""All others are junk to the limit `max_junk_commands`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerConfig:
+    """What the door needs to know. Times in seconds, sizes in octets; the limits' reasons stand in reliability.md."""
+
+    recipients: SmartBccAddress
+    hostname: str
+    """Our name in the greeting."""
+    listen: tuple[tuple[str, int], ...] = ()
+    """Host and port; none if sockets are handed over ready."""
+    max_message_size: int = 20_000_000
+    tls_certificate: Path | None = None
+    """PEM, with its chain. STARTTLS is offered when it is set."""
+    tls_key: Path | None = None
+    spool_directory: Path | None = None
+    """Where a message larger than 256 KiB lies while it is being received; by default in $TMPDIR."""
+
+    max_connections: int = 200
+    max_connections_per_client: int = 20
+    """A client is an IPv4 address or an IPv6 /64."""
+    max_new_connections_per_minute: int = 60
+    """Of one client."""
+    exempt_clients: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks for which the two limits above do not hold: ours, and relays, which bring the mail of many."""
+    max_recipients: int = 100
+    max_errors: int = 20
+    """Refused commands between two messages taken."""
+    max_junk_commands: int = 100
+    """Commands that bring no mail forward, between two messages taken."""
+    max_hops: int = 50
+    """Received fields of a message."""
+
+    session_timeout: float = 3600.0
+    idle_timeout: float = 300.0
+    """RFC 5321, 4.5.3.2.7."""
+    data_timeout: float = 180.0
+    """Between two pieces of a message (RFC 5321, 4.5.3.2.5)."""
+    data_min_rate: float = 500.0
+    """Octets a second below which a sender of a message is too slow, after `data_grace`."""
+    data_grace: float = 60.0
+    data_total_timeout: float = 1800.0
+    store_timeout: float = 600.0
+    """How long a message may take to become durable: what clients wait for (RFC 5321, 4.5.3.2.6)."""
+
+
+class Listener:
+    """The SMTP server. What it takes, it hands to `take`; a message is answered with 250 after that returned.
+
+    Made, started and stopped in one event loop.
+    """
+
+    def __init__(
+        self,
+        config: ListenerConfig,
+        take: Take,
+        *,
+        check_author: CheckAuthor | None = None,
+        has_room: HasRoom | None = None,
+    ) -> None:
+        """Raises OSError when certificate or key can't be read or don't fit, ValueError for a wrong network."""
+        self.config = config
+        self.guard = ConnectionGuard(
+            total=config.max_connections,
+            per_client=config.max_connections_per_client,
+            new_per_minute=config.max_new_connections_per_minute,
+            exempt=config.exempt_clients,
+        )
+        self.has_room = has_room
+        self.refusals: Counter[str] = Counter()
+        """Mail and connections that were refused, by the name of the limit or the code of the reply."""
+        self.tls = _tls_context(config)
+        self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
+        self._take = take
+        self._check_author = check_author
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[_Connection] = set()
+        self._storing: set[asyncio.Task[str]] = set()
+        self._empty = asyncio.Event()
+
+    async def start(self, sockets: Sequence[socket.socket] = ()) -> None:
+        """Listens on the configured addresses and on sockets that are bound already (systemd's, for one).
+
+        Raises OSError when an address can't be had; then it listens nowhere.
+        """
+        # The library logs addresses at INFO and whole lines of mail at DEBUG.
+        logging.getLogger("mail.log").setLevel(logging.WARNING)
+        loop = asyncio.get_running_loop()
+        try:
+            for ready in sockets:
+                self._servers.append(await loop.create_server(self._connection, sock=ready, backlog=BACKLOG))
+            for host, port in self.config.listen:
+                self._servers.append(await loop.create_server(self._connection, host, port, backlog=BACKLOG))
+        except BaseException:
+            self._close_servers()
+            raise
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Where it listens, as (host, port)."""
+        names = (open_.getsockname() for server in self._servers for open_ in server.sockets)
+        return tuple((name[0], name[1]) for name in names if isinstance(name, tuple))
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return self.guard.connections
+
+    def reload_tls(self) -> None:
+        """Reads certificate and key again; later STARTTLS use them. Raises OSError, and then keeps the old ones."""
+        self.tls = _tls_context(self.config)
+
+    async def stop(self, drain: float = 30.0) -> None:
+        """Takes no new connection, says 421 where no message is under way, and lets the others finish.
+
+        Returns when all clients are gone and nothing is being stored, after `drain` seconds at the latest (and a
+        moment for the rest to be cut off).
+        """
+        self._close_servers()
+        for connection in tuple(self._connections):
+            connection.dismiss()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain):
+                await self._all_gone()
+                if self._storing:
+                    await asyncio.wait(self._storing)
+        for connection in tuple(self._connections):
+            connection.abort()
+        await self._all_gone()
+        for storing in self._storing:
+            storing.cancel()
+        await asyncio.gather(*self._storing, return_exceptions=True)
+
+    def opened(self, connection: "_Connection", peer: str) -> str | None:
+        """Counts a connection in, or returns the limit that forbids it."""
+        limit = self.guard.admit(peer, asyncio.get_running_loop().time())
+        if limit:
+            self.refusals[limit] += 1
+        else:
+            self._connections.add(connection)
+            self._empty.clear()
+        return limit
+
+    def closed(self, connection: "_Connection", peer: str) -> None:
+        """Counts a connection out."""
+        self.guard.leave(peer)
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+    async def store(self, received: Received) -> str:
+        """Has a message stored and returns the reply.
+
+        The work goes on when the waiting is cancelled: a client that leaves does not undo a commit in mid-air.
+        """
+        storing = asyncio.get_running_loop().create_task(self._store(received))
+        self._storing.add(storing)
+        storing.add_done_callback(self._storing.discard)
+        return await asyncio.shield(storing)
+
+    async def _store(self, received: Received) -> str:
+        try:
+            if self._check_author:
+                refused = await self._check_author(_header_block(received.raw), received.sender)
+                if refused:
+                    return refused
+            await self._take(received)
+        except NoSpace as error:
+            log.warning("smtp_no_space", error=str(error))
+            return "452 4.3.1 Insufficient system storage"
+        except TemporaryFailure as error:
+            log.warning("smtp_temporary_failure", error=str(error))
+            return "451 4.3.0 Temporary failure, try again later"
+        except Exception:
+            log.exception("smtp_store_failed")
+            return "451 4.3.0 Temporary failure, try again later"
+        return "250 2.0.0 Message stored"
+
+    def _connection(self) -> "_Connection":
+        return _Connection(self)
+
+    def _close_servers(self) -> None:
+        for server in self._servers:
+            server.close()  # not wait_closed(): since Python 3.12.1 it waits for the clients, too
+        self._servers.clear()
+
+    async def _all_gone(self) -> None:
+        if self._connections:
+            await self._empty.wait()
+
+
+class _HangUp(Exception):
+    """The connection ends, after a last reply."""
+
+    def __init__(self, reply: str, cause: str) -> None:
+        super().__init__(reply)
+        self.reply = reply
+        self.cause = cause
+        """The word under which it is counted."""
+
+
+class _Connection(SMTP):
+    """One client. One coroutine reads and answers; all waiting has a deadline that one timer watches."""
+
+    # From connection_made on; nobody asks before.
+    session: Session
+    envelope: Envelope
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__(None, hostname=listener.config.hostname, loop=asyncio.get_running_loop())
+        self._listener = listener
+        self._config = listener.config
+        self._wire: asyncio.Transport
+        self._peer = ""
+        self._admitted = False
+        self._tls = False
+        self._input = bytearray()
+        self._at_eof = False
+        self._reading_paused = False
+        self._more_input: asyncio.Future[None] | None = None
+        self._replies: list[bytes] = []
+        self._errors = 0
+        self._junk = 0
+        self._dismissed = False
+        self._expired = False
+        self._session_ends = self.loop.time() + listener.config.session_timeout
+        self._deadline = self._session_ends
+        self._timer_at = math.inf
+
+    # The transport's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._wire = cast(asyncio.Transport, transport)
+        peername = transport.get_extra_info("peername")
+        self._peer = peername[0] if isinstance(peername, tuple) else ""
+        limit = self._listener.opened(self, self._peer)
+        if limit:
+            self._wire.write(f"421 4.7.0 {self.hostname} Too many connections, try again later\r\n".encode())
+            self._wire.close()
+            return
+        self._admitted = True
+        _set_user_timeout(self._wire)
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._input += data
+        if len(self._input) > INPUT_OCTETS and not self._reading_paused and not self._wire.is_closing():
+            self._wire.pause_reading()
+            self._reading_paused = True
+        self._wake()
+
+    def eof_received(self) -> bool:
+        """A client may close its side and still read our replies, but not under TLS (RFC 8446, 6.1 in practice)."""
+        self._at_eof = True
+        self._wake()
+        return self._admitted and not self._tls
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self._admitted:
+            return
+        self._listener.closed(self, self._peer)
+        super().connection_lost(error)
+
+    # Called by the listener
+
+    def dismiss(self) -> None:
+        """421 now if the client is to speak, else when the message under way is answered."""
+        self._dismissed = True
+        self._wake()
+
+    def abort(self) -> None:
+        """Cuts the connection off, whatever is still to be sent."""
+        self._wire.abort()
+
+    def _set_rset_state(self) -> None:
+        """The library's name for a new transaction."""
+        self.envelope = self._create_envelope()
+
+    # Reading, writing, waiting
+
+    def _wake(self) -> None:
+        if self._more_input and not self._more_input.done():
+            self._more_input.set_result(None)
+
+    async def _wait_for_input(self) -> None:
+        """Returns when something has changed. Raises _HangUp when the deadline has passed."""
+        if self._reading_paused and len(self._input) <= INPUT_OCTETS:
+            self._reading_paused = False
+            self._wire.resume_reading()
+        self._more_input = self.loop.create_future()
+        await self._more_input
+        self._more_input = None
+        if self._expired:
+            raise _HangUp(f"421 4.4.2 {self.hostname} Timeout", "timeout")
+
+    async def _command_line(self) -> bytes | None:
+        """The next line with its end; None when the client has closed its side."""
+        while not self._dismissed:
+            end = self._input.find(b"\n", 0, COMMAND_OCTETS)
+            if end >= 0:
+                line = bytes(self._input[: end + 1])
+                del self._input[: end + 1]
+                return line
+            if len(self._input) >= COMMAND_OCTETS:
+                raise _HangUp("500 5.5.2 Line too long", "line_too_long")
+            if self._at_eof:
+                return None
+            await self._wait_for_input()
+        raise _HangUp(f"421 4.3.2 {self.hostname} Stopping, try again later", "stopping")
+
+    async def _chunk(self) -> bytes:
+        """All input that is there, at least one octet. Raises ConnectionResetError when there will be none."""
+        while not self._input:
+            if self._at_eof:
+                raise ConnectionResetError("the client left in mid-message")
+            await self._wait_for_input()
+        chunk = bytes(self._input)
+        self._input.clear()
+        return chunk
+
+    async def push(self, status: str | bytes) -> None:
+        """Replies. Replies to pipelined commands leave together (RFC 2920, 3.2)."""
+        reply = status.encode("ascii") if isinstance(status, str) else status
+        if reply.startswith(b"5"):
+            self._errors += 1
+            self._listener.refusals[reply[:3].decode()] += 1
+        self._replies.append(reply + b"\r\n")
+        if b"\n" not in self._input:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        replies = b"".join(self._replies)
+        self._replies.clear()
+        self._wire.write(replies)
+        await self._writer.drain()
+
+    def _allow(self, seconds: float) -> None:
+        """Sets the deadline for whatever is waited for next."""
+        self._deadline = min(self.loop.time() + seconds, self._session_ends)
+        if self._timer_at > self._deadline:
+            self._arm()
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        """The library's name for it, which it calls on a new connection."""
+        self._allow(duration or self._config.idle_timeout)
+
+    def _arm(self) -> None:
+        if self._timeout_handle:
+            self._timeout_handle.cancel()
+        self._timer_at = self._deadline
+        self._timeout_handle = self.loop.call_at(self._timer_at, self._timeout_cb)
+
+    def _timeout_cb(self) -> None:
+        """The timer: mostly the deadline was moved since it was set."""
+        self._timer_at = math.inf
+        if self.loop.time() < self._deadline:
+            self._arm()
+        elif self._more_input and not self._expired:
+            self._expired = True
+            self._wake()
+        else:
+            # It does not read our replies, or has been told already; or the store took too long for any client.
+            self._wire.abort()
+
+    # The conversation
+
+    async def _handle_client(self) -> None:
+        try:
+            await self._converse()
+        except _HangUp as end:
+            await self._part(end)
+        except ConnectionError:
+            log.debug("smtp_connection_lost", client=self._peer)
+        except Exception:
+            log.exception("smtp_connection_failed", client=self._peer)
+        finally:
+            self._close()
+
+    async def _converse(self) -> None:
+        await self.push(f"220 {self.hostname} ESMTP maillinkd")
+        while not self._wire.is_closing():
+            self._allow(self._config.idle_timeout)
+            line = await self._command_line()
+            if line is None:
+                return
+            await self._obey(line)
+            if self._errors >= self._config.max_errors:
+                raise _HangUp(f"421 4.7.0 {self.hostname} Too many errors", "errors")
+            if self._junk >= self._config.max_junk_commands:
+                raise _HangUp(f"421 4.7.0 {self.hostname} Too many commands without mail", "junk_commands")
+
+    async def _obey(self, line: bytes) -> None:
+        if not line.endswith(b"\r\n"):
+            await self.push("500 5.5.2 Lines end with CR and LF")
+            return
+        verb, _, argument = line[:-2].decode("utf-8", "surrogateescape").partition(" ")
+        command = verb.upper() if verb.isascii() else ""
+        self._junk += command not in MAIL_COMMANDS
+        method = self._smtp_methods.get(command)
+        try:
+            if method:
+                await method(argument.strip(" "))
+            else:
+                await self.push("500 5.5.2 Command not recognised")
+        except SyntaxRefusal as refusal:
+            await self.push(refusal.reply)
+        except (_HangUp, ConnectionError):
+            raise
+        except Exception as error:  # noqa: BLE001  # logged; a bug of ours is temporary to the client
+            await self.push(await self.handle_exception(error))
+
+    async def handle_exception(self, error: Exception) -> str:
+        """Ours is the fault: the client may try again, and learns nothing about it."""
+        log.error("smtp_command_failed", client=self._peer, exc_info=error)
+        self._set_rset_state()
+        return "451 4.3.0 Temporary failure, try again later"
+
+    async def _part(self, end: _HangUp) -> None:
+        """Says a last word, and listens on for a moment so that it arrives (a reset would overtake it)."""
+        self._listener.refusals[end.cause] += 1
+        log.info("smtp_hung_up", client=self._peer, cause=end.cause)
+        self._expired = False
+        self._session_ends = self.loop.time() + LINGER
+        self._input.clear()
+        self._allow(LINGER)
+        with contextlib.suppress(_HangUp, ConnectionError):
+            await self.push(end.reply)
+            if self._wire.can_write_eof():
+                self._wire.write_eof()
+                while not self._at_eof:
+                    self._input.clear()
+                    await self._wait_for_input()
+
+    def _close(self) -> None:
+        if self.transport is None:  # so says the library when the connection is lost
+            return
+        self._wire.close()
+        if self._wire.get_write_buffer_size():
+            self.loop.call_later(LINGER, self._wire.abort)
+
+    # Commands, by the library's names
+
+    async def smtp_HELO(self, hostname: str) -> None:
+        await self._greet(hostname, extended=False)
+
+    async def smtp_EHLO(self, hostname: str) -> None:
+        await self._greet(hostname, extended=True)
+
+    async def _greet(self, hostname: str, *, extended: bool) -> None:
+        if not hostname or len(hostname) > 255 or not hostname.isprintable() or " " in hostname:
+            await self.push("501 5.5.4 Expected your host name")
+            return
+        self._set_rset_state()
+        self.session.host_name = hostname
+        self.session.extended_smtp = extended
+        lines = [self.hostname, *self._extensions()] if extended else [self.hostname]
+        await self.push("\r\n".join([f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"]))
+
+    def _extensions(self) -> list[str]:
+        starttls = ["STARTTLS"] if self._listener.tls and not self._tls else []
+        size = f"SIZE {self._config.max_message_size}"
+        return ["PIPELINING", size, *starttls, "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
+
+    async def smtp_MAIL(self, arg: str) -> None:
+        if not self.session.host_name:
+            await self.push("503 5.5.1 Send EHLO first")
+            return
+        if self.envelope.mail_from is not None:
+            await self.push("503 5.5.1 Sender given already")
+            return
+        mail = parse_mail(arg)
+        if mail.size > self._config.max_message_size:
+            await self.push("552 5.3.4 Message too large")
+            return
+        if self._listener.has_room and not self._listener.has_room(mail.size):
+            self._listener.refusals["no_space"] += 1
+            await self.push("452 4.3.1 Insufficient system storage")
+            return
+        self.envelope.mail_from = mail.sender
+        self.envelope.smtp_utf8 = mail.smtputf8
+        await self.push("250 2.1.0 Sender ok")
+
+    async def smtp_RCPT(self, arg: str) -> None:
+        if self.envelope.mail_from is None:
+            await self.push("503 5.5.1 Send MAIL first")
+            return
+        if len(self.envelope.rcpt_tos) >= self._config.max_recipients:
+            self._junk += 1
+            await self.push("452 4.5.3 Too many recipients")
+            return
+        recipient = parse_rcpt(arg, smtputf8=self.envelope.smtp_utf8)
+        ours = self._config.recipients
+        if not ours.owns(recipient):
+            await self.push("550 5.7.1 Relaying denied")
+            return
+        if ours.parse(recipient) is None:
+            await self.push("550 5.1.1 Unknown recipient")
+            return
+        self.envelope.rcpt_tos.append(recipient)
+        await self.push("250 2.1.5 Recipient ok")
+
+    async def smtp_DATA(self, arg: str) -> None:
+        if arg:
+            await self.push("501 5.5.4 DATA takes no argument")
+            return
+        if not self.envelope.rcpt_tos:
+            await self.push("503 5.5.1 Send RCPT first")
+            return
+        await self.push("354 End data with <CR><LF>.<CR><LF>")
+        await self._flush()
+        with Spool(self._config.max_message_size, self._config.spool_directory) as spool:
+            reply = await self._message(spool)
+        self._set_rset_state()
+        if reply.startswith("250"):
+            self._errors = self._junk = 0
+        await self.push(reply)
+
+    async def _message(self, spool: Spool) -> str:
+        """Receives a message and has it stored; returns the reply."""
+        refused = await self._receive(spool)
+        if refused:
+            return refused
+        self._allow(self._config.store_timeout)
+        if spool.size <= LARGE_OCTETS:
+            return await self._store(spool)
+        async with self._listener.large:
+            return await self._store(spool)
+
+    async def _receive(self, spool: Spool) -> str | None:
+        """Reads up to the final dot; returns the reply that refuses the message, or None.
+
+        Raises _HangUp where it can't be awaited.
+        """
+        decoder = DataDecoder()
+        began = self.loop.time()
+        full = False
+        while not decoder.finished:
+            self._allow_for_data(began, decoder.octets)
+            chunk = await self._chunk()
+            try:
+                text = decoder.feed(chunk)
+            except BareLineEnding:
+                raise _HangUp("554 5.6.0 Bare CR or LF in the message", "bare_line_ending") from None
+            if decoder.octets > 2 * self._config.max_message_size:
+                raise _HangUp("552 5.3.4 Message too large", "message_size")
+            if full or decoder.longest_line > LINE_OCTETS:
+                spool.drop()
+                continue
+            try:
+                spool.add(text)
+            except OSError as error:
+                log.warning("smtp_spool_failed", error=str(error))
+                full = True
+        self._input[:0] = decoder.rest
+        if spool.too_large or decoder.octets > self._config.max_message_size:
+            return "552 5.3.4 Message too large"
+        if decoder.longest_line > LINE_OCTETS:
+            return "554 5.6.0 Line too long"
+        if full:
+            return "452 4.3.1 Insufficient system storage"
+        return None
+
+    def _allow_for_data(self, began: float, octets: int) -> None:
+        """Each piece in time, the whole in time, and time earned by octets sent (as Postfix counts a request)."""
+        config = self._config
+        earned = min(config.data_total_timeout, config.data_grace + octets / config.data_min_rate)
+        self._allow(min(config.data_timeout, began + earned - self.loop.time()))
+
+    async def _store(self, spool: Spool) -> str:
+        raw = spool.read()
+        spool.drop()
+        if _header_block(raw).lower().count(b"\nreceived:") >= self._config.max_hops:
+            return "554 5.4.6 Too many hops"
+        return await self._listener.store(
+            Received(
+                sender=self.envelope.mail_from or "",
+                recipients=tuple(self.envelope.rcpt_tos),
+                raw=raw,
+                received_at=datetime.now(UTC),
+                client_address=self._peer,
+                helo=self.session.host_name or "",
+                tls=self._tls,
+            )
+        )
+
+    async def smtp_STARTTLS(self, arg: str) -> None:
+        context = self._listener.tls
+        if arg:
+            await self.push("501 5.5.4 STARTTLS takes no argument")
+            return
+        if not context or self._tls:
+            await self.push("502 5.5.1 STARTTLS not offered")
+            return
+        self._replies.append(b"220 2.0.0 Ready to start TLS\r\n")
+        await self._flush()
+        # What came in the clear is not believed later (RFC 3207, 6); from here to start_tls nothing can come between.
+        self._input.clear()
+        self._allow(HANDSHAKE_TIMEOUT)
+        try:
+            wire = await self.loop.start_tls(self._wire, self, context, server_side=True)
+        except OSError as error:
+            raise ConnectionResetError("no TLS handshake") from error
+        if wire is None:
+            raise ConnectionResetError("the client left in the handshake")
+        self._wire = wire
+        self._tls = True
+        self._set_rset_state()
+        self.session.host_name = None
+
+    async def smtp_RSET(self, arg: str) -> None:
+        self._set_rset_state()
+        await self.push("250 2.0.0 Ok")
+
+    async def smtp_NOOP(self, arg: str) -> None:
+        await self.push("250 2.0.0 Ok")
+
+    async def smtp_VRFY(self, arg: str) -> None:
+        await self.push("252 2.0.0 Not verified, send mail to find out")
+
+    async def smtp_EXPN(self, arg: str) -> None:
+        await self._not_implemented()
+
+    async def smtp_HELP(self, arg: str) -> None:
+        await self._not_implemented()
+
+    async def smtp_AUTH(self, arg: str) -> None:
+        await self._not_implemented()
+
+    async def _not_implemented(self) -> None:
+        await self.push("502 5.5.1 Command not implemented")
+
+    async def smtp_QUIT(self, arg: str) -> None:
+        self._replies.append(b"221 2.0.0 Bye\r\n")
+        await self._flush()
+        self._wire.close()
+
+
+def _header_block(raw: bytes) -> bytes:
+    """The header fields with their last line end; of an endless header its first 256 KiB."""
+    end = raw.find(b"\r\n\r\n", 0, HEADER_OCTETS)
+    return raw[: end + 2] if end >= 0 else raw[:HEADER_OCTETS]
+
+
+def _tls_context(config: ListenerConfig) -> ssl.SSLContext | None:
+    if config.tls_certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(config.tls_certificate, config.tls_key)
+    return context
+
+
+def _set_user_timeout(transport: asyncio.Transport) -> None:
+    """The kernel's limit for a client that vanished without a word while we have something to send."""
+    connected: Any = transport.get_extra_info("socket")
+    if connected is not None and connected.family in (socket.AF_INET, socket.AF_INET6):
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(USER_TIMEOUT * 1000))

@@ -1,0 +1,222 @@
+"""Opens the database; one writer at a time, durable when committed."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Table, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from maillinkd.mail.delivery import NoSpace, TemporaryFailure
+
+_T = TypeVar("_T")
+
+BUSY_TIMEOUT = 10.0
+"""Seconds that a writer waits for another process before the database counts as busy (reliability.md)."""
+
+CHUNK = 5_000
+"""Values in one IN list or rows in one statement: below the limits of both databases."""
+
+
+class Database:
+    """A database and the way to it. `transaction()` writes, `reading()` reads one consistent state."""
+
+    def __init__(self, engine: AsyncEngine, path: Path | None) -> None:
+        self._engine = engine
+        self._path = path
+        self._writer = asyncio.Lock()
+        self._writer_lock = _lock_file(path, "writer")
+        self._checkpoint_lock = _lock_file(path, "checkpoint")
+        self._checkpoints = False
+
+    @property
+    def engine(self) -> AsyncEngine:
+        return self._engine
+
+    @property
+    def path(self) -> Path | None:
+        """The SQLite file, None with PostgreSQL."""
+        return self._path
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that writes: committed at the end, rolled back on any error.
+
+        On SQLite there is one at a time, in this process and among those that share the file. When the block has
+        ended without an error its rows are on disk. Raises TemporaryFailure or NoSpace where the database failed.
+        """
+        async with self._turn():
+            try:
+                async with self._engine.connect() as connection:
+                    await connection.execution_options(maillinkd_write=True)
+                    async with connection.begin():
+                        yield connection
+            except (OperationalError, InterfaceError) as error:
+                raise _temporary(error) from error
+            except DBAPIError as error:
+                if error.connection_invalidated:
+                    raise _temporary(error) from error
+                raise
+            except OSError as error:  # asyncpg cannot connect
+                raise TemporaryFailure(str(error)) from error
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that only reads. Raises TemporaryFailure where the database failed."""
+        try:
+            async with self._engine.connect() as connection:
+                yield connection
+        except (OperationalError, InterfaceError) as error:
+            raise _temporary(error) from error
+        except OSError as error:
+            raise TemporaryFailure(str(error)) from error
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Waits until no other writer of this file is at work."""
+        if self._writer_lock is None:
+            yield
+            return
+        async with self._writer:
+            await _acquire(self._writer_lock)
+            try:
+                if not self._checkpoints:
+                    await self._take_over_checkpoints()
+                yield
+            finally:
+                fcntl.flock(self._writer_lock, fcntl.LOCK_UN)
+
+    async def _take_over_checkpoints(self) -> None:
+        """One process at a time checkpoints: SQLite before 3.51.3 can corrupt a WAL that two connections reset."""
+        assert self._checkpoint_lock is not None
+        try:
+            fcntl.flock(self._checkpoint_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        self._checkpoints = True
+        await self._engine.dispose()  # connections opened from now on checkpoint
+        event.listen(self._engine.sync_engine, "connect", _checkpoint_by_itself)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+        for descriptor in (self._writer_lock, self._checkpoint_lock):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._writer_lock = self._checkpoint_lock = None
+
+
+def open_database(url: str) -> Database:
+    """Opens the database at an SQLAlchemy URL with an asyncio driver (`sqlite+aiosqlite`, `postgresql+asyncpg`).
+
+    A SQLite file is made, with its folder, where it is missing, readable by its owner alone (0600). Raises OSError
+    where that is not possible.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        engine = create_async_engine(parsed, pool_size=5, max_overflow=5, pool_pre_ping=True)
+        return Database(engine, None)
+    path = Path(parsed.database or "")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    engine = create_async_engine(parsed, pool_size=5, max_overflow=5)
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return Database(engine, path)
+
+
+def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself: `_begin_sqlite` does
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",  # with NORMAL a power cut takes back what was answered with 250
+        f"busy_timeout={int(BUSY_TIMEOUT * 1000)}",
+        "foreign_keys=ON",
+        "wal_autocheckpoint=0",  # until this process holds the checkpoint lock
+        "cache_size=-65536",
+        "temp_store=MEMORY",
+        "secure_delete=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _checkpoint_by_itself(connection: Any, _: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA wal_autocheckpoint=4000")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    writes = connection.get_execution_options().get("maillinkd_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _lock_file(path: Path | None, purpose: str) -> int | None:
+    """The file `<db>.PURPOSE`, to be locked with flock; the kernel lets go of it however the process ends."""
+    if path is None:
+        return None
+    return os.open(f"{path}.{purpose}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+
+async def _acquire(descriptor: int) -> None:
+    """Takes the flock; polls, so that a cancelled waiter leaves nothing behind. Raises TemporaryFailure when late."""
+    deadline = asyncio.get_running_loop().time() + BUSY_TIMEOUT
+    pause = 0.0005
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if asyncio.get_running_loop().time() > deadline:
+                raise TemporaryFailure("another process has kept the database busy") from None
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.01)
+        else:
+            return
+
+
+def _temporary(error: DBAPIError) -> TemporaryFailure:
+    reason = str(error.orig)
+    if "disk is full" in reason or "No space left" in reason:
+        return NoSpace(reason)
+    return TemporaryFailure(reason)
+
+
+async def upsert(
+    connection: AsyncConnection, table: Table, rows: Sequence[dict[str, Any]], *, update: Sequence[str] = ()
+) -> None:
+    """Inserts the rows; one whose primary key is there already gets the columns `update`, or stays as it is."""
+    if not rows:
+        return
+    insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+    key = list(table.primary_key.columns)
+    if update:
+        statement = insert.on_conflict_do_update(
+            index_elements=key, set_={name: insert.excluded[name] for name in update}
+        )
+    else:
+        statement = insert.on_conflict_do_nothing(index_elements=key)
+    await connection.execute(statement, rows)
+
+
+def chunks(values: Sequence[_T], size: int = CHUNK) -> list[Sequence[_T]]:
+    """The values in slices that fit one statement."""
+    return [values[start : start + size] for start in range(0, len(values), size)]
+
+
+async def is_alive(database: Database) -> None:
+    """Raises TemporaryFailure unless the database answers."""
+    async with database.reading() as connection:
+        await connection.execute(text("SELECT 1"))

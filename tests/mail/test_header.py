@@ -1,0 +1,80 @@
+"""The header block and its fields (RFC 5322, 2.2 and 4.5)."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mail.hostile import in_time
+from maillinkd.mail.header import MAX_FIELD, MAX_HEADER, scan, split
+
+lines = st.sampled_from([b"To: a@b", b" c", b"\t", b"To : d", b"junk", b"Cc:e", b"X: f", b":", b"\xff:", b""])
+blocks = st.lists(st.tuples(lines, st.sampled_from([b"\r\n", b"\n", b"\r"]))).map(
+    lambda pairs: b"".join(line + end for line, end in pairs)
+)
+
+
+@pytest.mark.parametrize(
+    ("raw", "header", "body"),
+    [
+        (b"A: b\r\n\r\nbody", b"A: b\r\n\r\n", b"body"),
+        (b"A: b\n\nbody\n\nmore", b"A: b\n\n", b"body\n\nmore"),
+        (b"A: b\r\rbody", b"A: b\r\r", b"body"),
+        (b"A: b\n\r\nbody", b"A: b\n\r\n", b"body"),
+        (b"\r\nbody", b"\r\n", b"body"),
+        (b"\nbody", b"\n", b"body"),
+        (b"A: b\r\n", b"A: b\r\n", b""),
+        (b"", b"", b""),
+    ],
+)
+def test_a_message_is_split_at_its_first_empty_line(raw: bytes, header: bytes, body: bytes) -> None:
+    assert (header, body) == split(raw)
+
+
+@given(st.one_of(st.binary(), blocks))
+def test_splitting_loses_no_byte(raw: bytes) -> None:
+    assert raw == b"".join(split(raw))
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        (b"To: a@b\r\nX: y\r\nCC:c\r\n\r\n", [("to", b" a@b"), ("cc", b"c")]),
+        (b"To: a,\r\n\tb,\r\n c\r\n", [("to", b" a,\tb, c")]),
+        (b"To: a\nCc: b\rTo: c", [("to", b" a"), ("cc", b" b"), ("to", b" c")]),
+        (b"To : a\r\n", [("to", b" a")]),
+        (b"TO\t:a\r\n", [("to", b"a")]),
+        (b"From x@y Mon\r\nTo: a\r\n", [("to", b" a")]),
+        (b"To: a\r\njunk\r\n of it\r\nCc: b\r\n", [("to", b" a"), ("cc", b" b")]),
+        (b"X: y\r\n To: z\r\nTo: a\r\n", [("to", b" a")]),
+        (b"To: a\r\n \r\n b\r\n", [("to", b" a  b")]),
+        (b"To: a\r\n\r\nCc: body\r\n", [("to", b" a")]),
+        (b" To: a\r\n", []),
+        (b"To:\r\n", [("to", b"")]),
+        (b"\r\nTo: a\r\n", []),
+        (b"", []),
+    ],
+)
+def test_fields_are_found_and_unfolded(block: bytes, expected: list[tuple[str, bytes]]) -> None:
+    assert expected == [(field.name, field.value) for field in scan(block, {"to", "cc"})]
+
+
+@given(st.one_of(st.binary(), blocks))
+def test_what_was_kept_raw_reads_the_same_again(block: bytes) -> None:
+    names = {"to", "cc"}
+    fields = scan(block, names)
+
+    assert fields == scan(b"".join(field.raw for field in fields), names)
+
+
+def test_long_fields_and_long_headers_are_cut() -> None:
+    long_field = b"To: " + b"a" * 2 * MAX_FIELD + b"\r\nCc: b\r\n"
+    beyond = b"X: y\r\n" * (MAX_HEADER // 6 + 1) + b"To: a\r\n"
+
+    assert [MAX_FIELD - len("To:"), len(" b")] == [len(field.value) for field in scan(long_field, {"to", "cc"})]
+    assert scan(beyond, {"to"}) == []
+
+
+@pytest.mark.parametrize("fragment", [b"\n ", b" \n", b"To:\n", b"To: a\n b\n", b"\r", b"a", b":", b"a:\n"])
+def test_the_time_is_bounded(fragment: bytes) -> None:
+    with in_time():
+        scan(b"To: a\r\n" + fragment * (8_000_000 // len(fragment)), {"to"})

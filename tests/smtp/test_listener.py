@@ -1,0 +1,888 @@
+"""The SMTP door: what it takes, what it refuses, and what no client can do to it (traps.md, S1 to S22)."""
+
+import asyncio
+import contextlib
+import logging
+import smtplib
+import socket
+import ssl
+import subprocess
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from maillinkd.mail.delivery import NoSpace, TemporaryFailure
+from maillinkd.smtp.listener import Listener, _Connection
+from smtp.dialogue import CONFIG, PATIENCE, UNIVERSAL, Client, Inbound, listening
+
+TEXT = b"From: anna@ourco.example\r\nTo: carla@client.example\r\nSubject: New roof\r\n\r\nHello.\r\n"
+MAIL = TEXT + b".\r\n"
+STARTED = ["HELO c", "MAIL FROM:<a@b.example>"]
+
+
+# What is taken
+
+
+async def test_a_message_is_taken_with_its_envelope_and_answered_with_250() -> None:
+    inbound = Inbound()
+    async with listening(inbound) as listener, await Client.greeted(listener) as client:
+        before = datetime.now(UTC)
+        reply = await client.mail(MAIL, recipients=[UNIVERSAL, "OurCo+Deal61@bcc.ourco.example"])
+
+    [received] = inbound.taken
+    assert reply.startswith("250 2.")
+    assert received.raw == TEXT
+    assert received.sender == "anna@ourco.example"
+    assert received.recipients == (UNIVERSAL, "OurCo+Deal61@bcc.ourco.example")
+    assert (received.client_address, received.helo, received.tls) == ("127.0.0.1", "client.example", False)
+    assert timedelta(0) <= received.received_at - before < timedelta(seconds=PATIENCE)
+
+
+async def test_250_comes_only_after_the_message_is_durable() -> None:
+    inbound = Inbound()
+    inbound.go_on.clear()
+    async with listening(inbound) as listener, await Client.greeted(listener) as client:
+        await client.begin()
+        client.send(MAIL)
+        await asyncio.wait_for(inbound.begun.wait(), PATIENCE)
+        answer = asyncio.create_task(client.reply())
+        await asyncio.wait([answer], timeout=0.05)
+        assert not answer.done()
+        inbound.go_on.set()
+
+        assert (await answer).startswith("250 ")
+
+
+async def test_one_session_carries_many_messages_and_the_null_sender() -> None:
+    inbound = Inbound()
+    async with listening(inbound) as listener, await Client.greeted(listener) as client:
+        replies = [await client.mail(MAIL, sender=sender) for sender in ("anna@ourco.example", "", "b@c.example")]
+        assert (await client.ask("QUIT")).startswith("221 2.0.0")
+        assert await client.reply() == ""
+
+    assert [reply[:3] for reply in replies] == ["250"] * 3
+    assert [received.sender for received in inbound.taken] == ["anna@ourco.example", "", "b@c.example"]
+
+
+async def test_pipelined_commands_are_answered_in_order() -> None:
+    inbound = Inbound()
+    envelope = (
+        f"MAIL FROM:<a@b.example>\r\nRCPT TO:<no@bcc.ourco.example>\r\nRCPT TO:<{UNIVERSAL}>\r\nDATA\r\n".encode()
+    )
+    async with listening(inbound) as listener, await Client.greeted(listener) as client:
+        client.send(envelope)
+        codes = [(await client.reply())[:3] for _ in range(4)]
+        client.send(MAIL + envelope)
+        codes += [(await client.reply())[:3] for _ in range(5)]
+        client.send(MAIL + b"NOOP\r\nQUIT\r\n")
+        codes += [(await client.reply())[:3] for _ in range(3)]
+
+    assert codes == ["250", "550", "250", "354", "250", "250", "550", "250", "354", "250", "250", "221"]
+    assert [received.raw for received in inbound.taken] == [TEXT, TEXT]
+
+
+async def test_a_whole_session_sent_in_one_go_by_a_client_that_closes_its_side_is_answered() -> None:
+    """As `printf … | nc -N` does."""
+    inbound = Inbound()
+    async with listening(inbound) as listener, await Client.connect(listener) as client:
+        client.send(
+            f"HELO c\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<{UNIVERSAL}>\r\nDATA\r\n".encode() + MAIL + b"QUIT\r\n"
+        )
+        client.writer.write_eof()
+        replies = await client.rest()
+
+    assert [reply[:3] for reply in replies.splitlines()] == ["220", "250", "250", "250", "354", "250", "221"]
+    assert len(inbound.taken) == 1
+
+
+async def test_a_session_split_at_every_octet_is_the_same_session() -> None:
+    session = (
+        f"EHLO c.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<{UNIVERSAL}>\r\nDATA\r\n".encode()
+        + b"S: x\r\n\r\n.\x2e\r\n..a\r\n.\r\nRSET\r\nQUIT\r\n"
+    )
+    inbound = Inbound()
+    outcomes = set()
+    async with listening(inbound) as listener:
+        for at in range(1, len(session)):
+            async with await Client.connect(listener) as client:
+                client.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                client.send(session[:at])
+                await client.writer.drain()
+                await client.reply()  # the greeting: by now the first part is on its way alone
+                client.send(session[at:])
+                outcomes.add(await client.rest())
+
+    assert len(outcomes) == 1
+    assert {received.raw for received in inbound.taken} == {b"S: x\r\n\r\n.\r\n.a\r\n"}
+    assert len(inbound.taken) == len(session) - 1
+
+
+async def test_smtplib_can_send_utf8_addresses_and_8bit_text() -> None:
+    inbound = Inbound()
+    message = EmailMessage()
+    message["From"] = "änna@ourco.example"
+    message["To"] = "carla@client.example"
+    message.set_content("Grüße\n", cte="8bit")
+
+    def send(port: int) -> None:
+        with smtplib.SMTP("127.0.0.1", port, timeout=PATIENCE) as client:
+            client.send_message(message, "änna@ourco.example", [UNIVERSAL])
+
+    async with listening(inbound) as listener:
+        await asyncio.to_thread(send, listener.addresses[0][1])
+
+    assert inbound.taken[0].sender == "änna@ourco.example"
+    assert "Grüße".encode() in inbound.taken[0].raw
+
+
+# Who may be written to
+
+
+FOREIGN = [
+    "carla@client.example",
+    "ourco@ourco.example",
+    "ourco@sub.bcc.ourco.example",
+    "ourco@bcc.ourco.example.evil.example",
+    '"ourco@bcc.ourco.example"@evil.example',
+    '"carla@client.example"@evil.example',
+    "ourco@[127.0.0.1]",
+    "ourco@[IPv6:::1]",
+    "carla%client.example@evil.example",
+]
+NOT_OURS = [
+    "carla%client.example@bcc.ourco.example",
+    "client.example!carla@bcc.ourco.example",
+    '"carla@client.example"@bcc.ourco.example',
+    '"carla%client.example"@bcc.ourco.example',
+    "@bcc.ourco.example:carla@client.example",
+    "@evil.example,@bcc.ourco.example:carla@client.example",
+    "carla@client.example@bcc.ourco.example",
+    "carla@bcc.ourco.example",
+    "postmaster@bcc.ourco.example",
+    "postmaster",
+    "ourco",
+    "ourco@",
+    "@bcc.ourco.example",
+    "ourco+deal@bcc.ourco.example",
+    "ourco+61@bcc.ourco.example",
+    " ourco@bcc.ourco.example",
+    "ourco@bcc.ourco.example,carla@client.example",
+    "ourco@bcc.ourco.example> <carla@client.example",
+    "carla@client.example\x00@bcc.ourco.example",
+    "",
+]
+
+
+async def test_nothing_is_relayed() -> None:
+    async with listening(Inbound(), max_errors=1000) as listener, await Client.greeted(listener) as client:
+        await client.ask("MAIL FROM:<anna@ourco.example>")
+        foreign = [(await client.ask(f"RCPT TO:<{recipient}>"))[:9] for recipient in FOREIGN]
+        others = [await client.ask(f"RCPT TO:<{recipient}>") for recipient in NOT_OURS]
+        bare = [await client.ask(f"RCPT TO:{recipient}") for recipient in FOREIGN + NOT_OURS]
+
+        assert foreign == ["550 5.7.1"] * len(FOREIGN)
+        assert [reply for reply in others + bare if not reply.startswith("5")] == []
+        assert (await client.ask("DATA")).startswith("503 5.5.1")
+
+
+@pytest.mark.parametrize(
+    ("recipient", "reply"),
+    [
+        ("nobody@bcc.ourco.example", "550 5.1.1"),
+        ("ourco+person3@bcc.ourco.example", "550 5.1.1"),
+        ("ourco+deal61@bcc.ourco.example", "250 2.1.5"),
+        ("OURCO+DEAL61@BCC.OURCO.EXAMPLE.", "250 2.1.5"),
+        ('"ourco+deal61"@bcc.ourco.example', "250 2.1.5"),
+    ],
+)
+async def test_a_recipient_is_known_by_its_form(recipient: str, reply: str) -> None:
+    async with listening(Inbound()) as listener, await Client.greeted(listener) as client:
+        await client.ask("MAIL FROM:<>")
+
+        assert (await client.ask(f"RCPT TO:<{recipient}>"))[:9] == reply
+
+
+# Commands
+
+
+async def test_ehlo_lists_what_we_do_and_nothing_else(tls: "Certificate") -> None:
+    plain = ["mx.ourco.example", "PIPELINING", "SIZE 20000000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
+
+    def lines(names: list[str]) -> str:
+        return "\n".join([*(f"250-{name}" for name in names[:-1]), f"250 {names[-1]}"])
+
+    async with listening(Inbound()) as listener, await Client.connect(listener) as client:
+        assert await client.reply() == "220 mx.ourco.example ESMTP maillinkd"
+        assert await client.ask("EHLO client.example") == lines(plain)
+        assert await client.ask("HELO client.example") == "250 mx.ourco.example"
+    async with tls.listening(Inbound()) as listener, await Client.connect(listener) as client:
+        await client.reply()
+        assert await client.ask("EHLO client.example") == lines([*plain[:3], "STARTTLS", *plain[3:]])
+        assert (await client.ask("STARTTLS")).startswith("220 2.0.0")
+        await client.start_tls(tls.trusted)
+        assert await client.ask("EHLO client.example") == lines(plain)
+
+
+@pytest.mark.parametrize(
+    ("commands", "replies"),
+    [
+        (["MAIL FROM:<a@b.example>"], ["503 5.5.1"]),
+        (["EHLO"], ["501 5.5.4"]),
+        (["EHLO two words"], ["501 5.5.4"]),
+        (["HELO \x07"], ["501 5.5.4"]),
+        (["HELO c", "RCPT TO:<ourco@bcc.ourco.example>"], ["250 mx.ou", "503 5.5.1"]),
+        ([*STARTED, "DATA"], ["250 mx.ou", "250 2.1.0", "503 5.5.1"]),
+        ([*STARTED, "MAIL FROM:<>"], ["250 mx.ou", "250 2.1.0", "503 5.5.1"]),
+        ([*STARTED, "RSET", "MAIL FROM:<>"], ["250 mx.ou", "250 2.1.0", "250 2.0.0", "250 2.1.0"]),
+        ([*STARTED, "HELO c", "MAIL FROM:<>"], ["250 mx.ou", "250 2.1.0", "250 mx.ou", "250 2.1.0"]),
+        (["HELO c", "MAIL FROM:<"], ["250 mx.ou", "553 5.1.7"]),
+        (["HELO c", "MAIL FROM:<a@b.example> SIZE=20000000"], ["250 mx.ou", "250 2.1.0"]),
+        (["HELO c", "MAIL FROM:<a@b.example> SIZE=20000001"], ["250 mx.ou", "552 5.3.4"]),
+        (["noop", "NOOP x", "VRFY anna"], ["250 2.0.0", "250 2.0.0", "252 2.0.0"]),
+        (["EXPN all", "HELP", "AUTH PLAIN", "STARTTLS"], ["502 5.5.1"] * 4),
+        (["", "BDAT 10", "XCLIENT ADDR=1", "GET / HTTP/1.1", "r\u017fet"], ["500 5.5.2"] * 5),
+    ],
+)
+async def test_commands_are_answered(commands: list[str], replies: list[str]) -> None:
+    async with listening(Inbound()) as listener, await Client.connect(listener) as client:
+        await client.reply()
+
+        assert [(await client.ask(command))[:9] for command in commands] == replies
+
+
+async def test_a_command_that_ends_in_a_bare_lf_is_refused() -> None:
+    async with listening(Inbound()) as listener, await Client.connect(listener) as client:
+        await client.reply()
+        client.send(b"NOOP\n")
+
+        assert (await client.reply()).startswith("500 5.5.2")
+
+
+async def test_a_command_line_without_end_is_cut_off() -> None:
+    async with listening(Inbound()) as listener, await Client.connect(listener) as client:
+        await client.reply()
+        client.send(b"X" * 4096)
+
+        assert (await client.rest()).startswith("500 5.5.2")
+
+
+async def test_nothing_grows_with_the_number_of_connections(tls: "Certificate") -> None:
+    """The library adds 26 octets to a limit of the class with every EHLO, and lets each connection reset it (S16)."""
+    async with listening(Inbound()) as listener:
+        for _ in range(3):
+            async with await Client.greeted(listener) as client:
+                for _ in range(3):
+                    await client.ask("EHLO c.example")
+                assert (await client.ask("MAIL FROM:<a@b.example> " + " " * 1000 + "SIZE=1")).startswith("250 ")
+                client.send(b"MAIL FROM:<" + b"a" * 2100 + b"\r\n")
+                assert (await client.rest()).startswith("500 5.5.2")
+
+
+# DATA
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        b"\n.\n",
+        b"\n.\r\n",
+        b"\r.\r",
+        b"\r.\r\n",
+        b"\r\n.\n",
+        b"\r\n.\r",
+        b"\r\r\n.\r\r\n",
+        b"\n\n.\r\n",
+        b"\r\n\n.\r\n",
+    ],
+)
+async def test_no_second_message_can_be_smuggled(end: bytes) -> None:
+    smuggled = f"MAIL FROM:<boss@ourco.example>\r\nRCPT TO:<{UNIVERSAL}>\r\nDATA\r\n".encode() + MAIL
+    inbound = Inbound()
+    async with listening(inbound) as listener, await Client.greeted(listener) as client:
+        await client.begin()
+        client.send(TEXT.removesuffix(b"\r\n") + end + smuggled)
+        replies = await client.rest()
+
+    assert replies == "554 5.6.0 Bare CR or LF in the message\r\n"
+    assert inbound.taken == []
+
+
+async def test_a_message_that_is_too_large_is_refused_at_its_end_and_the_session_goes_on() -> None:
+    inbound = Inbound()
+    async with listening(inbound, max_message_size=1000) as listener, await Client.greeted(listener) as client:
+        exact = b"x" * 498 + b"\r\n" + b"y" * 498 + b"\r\n"
+        replies = [
+            await client.mail(exact + b".\r\n"),
+            await client.mail(exact + b"z\r\n.\r\n"),
+            await client.mail(MAIL),
+        ]
+
+    assert [reply[:9] for reply in replies] == ["250 2.0.0", "552 5.3.4", "250 2.0.0"]
+    assert [received.raw for received in inbound.taken] == [exact, TEXT]
+
+
+async def test_a_message_twice_too_large_is_not_read_to_its_end() -> None:
+    inbound = Inbound()
+    async with listening(inbound, max_message_size=1000) as listener, await Client.greeted(listener) as client:
+        await client.begin()
+        client.send(b"x" * 500 + b"\r\n" + b"y" * 2000)
+
+        assert await client.rest() == "552 5.3.4 Message too large\r\n"
+    assert inbound.taken == []
+
+
+async def test_long_lines_are_taken_up_to_64_kib() -> None:
+    inbound = Inbound()
+    async with listening(inbound) as listener, await Client.greeted(listener) as client:
+        longest = b"x" * 65536 + b"\r\n"
+        replies = [
+            await client.mail(longest + b".\r\n"),
+            await client.mail(b"x" + longest + b".\r\n"),
+            await client.mail(MAIL),
+        ]
+
+    assert [reply[:9] for reply in replies] == ["250 2.0.0", "554 5.6.0", "250 2.0.0"]
+    assert [received.raw for received in inbound.taken] == [longest, TEXT]
+
+
+async def test_a_large_message_arrives_whole() -> None:
+    text = b"".join(b"%08d" % number + b"x" * 70 + b"\r\n" for number in range(50_000))
+    inbound = Inbound()
+    async with listening(inbound) as listener, await Client.greeted(listener) as client:
+        assert (await client.mail(text + b".\r\n")).startswith("250 ")
+
+    assert inbound.taken[0].raw == text
+
+
+async def test_clients_that_send_without_end_cost_no_memory(tmp_path: Path) -> None:
+    """S1: 30 MB a client without a line end, from 20 clients, cost the process less than 20 MB."""
+
+    async def flood(listener: Listener) -> str:
+        async with await Client.greeted(listener) as client:
+            await client.begin()
+            with contextlib.suppress(ConnectionError):
+                for _ in range(30):
+                    client.send(b"x" * 1_000_000)
+                    await client.writer.drain()
+            return await client.rest()
+
+    async with listening(Inbound(), max_message_size=10_000_000, spool_directory=tmp_path) as listener:
+        before = _resident()
+        async with asyncio.timeout(60):
+            replies = await asyncio.gather(*(flood(listener) for _ in range(20)))
+        grown = _resident() - before
+
+    assert {reply[:3] for reply in replies} <= {"552", ""}
+    assert grown < 20_000_000 + 20 * 1_000_000  # the clients' own buffers are in this process, too
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+async def test_a_message_that_went_round_too_often_is_refused() -> None:
+    inbound = Inbound()
+    async with listening(inbound, max_hops=3) as listener, await Client.greeted(listener) as client:
+        assert (await client.mail(b"X: y\r\n" + b"Received: a\r\n" * 2 + MAIL)).startswith("250 ")
+        assert (await client.mail(b"X: y\r\n" + b"RECEIVED: a\r\n" * 3 + MAIL)).startswith("554 5.4.6")
+
+
+# Failures of ours, and clients that leave
+
+
+@pytest.mark.parametrize(
+    ("failure", "reply"),
+    [
+        (TemporaryFailure("database is locked"), "451 4.3.0"),
+        (NoSpace("disk full"), "452 4.3.1"),
+        (ValueError("line one\nline two: é 550 5.0.0"), "451 4.3.0"),
+        (RuntimeError("\ud800"), "451 4.3.0"),
+    ],
+)
+async def test_a_failure_of_ours_is_temporary_tells_nothing_and_the_next_message_goes_through(
+    failure: Exception, reply: str
+) -> None:
+    inbound = Inbound(failures=[failure])
+    with capture_logs() as logs:
+        async with listening(inbound) as listener, await Client.greeted(listener) as client:
+            failed = await client.mail(MAIL)
+            assert (await client.mail(MAIL)).startswith("250 ")
+
+    assert failed[:9] == reply
+    assert str(failure).partition("\n")[0] not in failed
+    assert len(inbound.taken) == 1
+    assert [entry["log_level"] for entry in logs if entry["log_level"] != "info"] in (["warning"], ["error"])
+
+
+async def test_a_bug_in_a_command_is_temporary_and_leaves_no_envelope_behind() -> None:
+    answers = [RuntimeError("bug: é\r\n250 ok"), True]
+
+    def has_room(size: int) -> bool:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with capture_logs() as logs:
+        async with listening(Inbound(), hooks={"has_room": has_room}) as listener:
+            async with await Client.greeted(listener) as client:
+                codes = await client.asks("MAIL FROM:<a@b.example>", "MAIL FROM:<a@b.example>")
+
+    assert codes == ["451", "250"]
+    assert [entry["event"] for entry in logs if entry["log_level"] != "info"] == ["smtp_command_failed"]
+
+
+async def test_a_disk_without_room_is_told_at_mail() -> None:
+    sizes = []
+
+    def has_room(size: int) -> bool:
+        sizes.append(size)
+        return size < 1000
+
+    async with listening(Inbound(), hooks={"has_room": has_room}) as listener:
+        async with await Client.greeted(listener) as client:
+            assert (await client.ask("MAIL FROM:<a@b.example> SIZE=5000")).startswith("452 4.3.1")
+            assert (await client.ask("MAIL FROM:<a@b.example>")).startswith("250 ")
+
+    assert sizes == [5000, 0]
+
+
+async def test_a_full_disk_under_the_spool_is_temporary(tmp_path: Path) -> None:
+    async with listening(Inbound(), spool_directory=tmp_path / "absent") as listener:
+        async with await Client.greeted(listener) as client:
+            assert (await client.mail(b"x" * 70 + b"\r\n" + b"y" * 60_000 + b"\r\n" * 150_000 + b".\r\n")).startswith(
+                "452 4.3.1"
+            )
+            assert (await client.mail(MAIL)).startswith("250 ")
+
+
+@pytest.mark.parametrize("way", ["close", "reset", "half-close"])
+async def test_a_client_that_leaves_after_the_dot_does_not_undo_the_commit(way: str) -> None:
+    inbound = Inbound()
+    inbound.go_on.clear()
+    async with listening(inbound) as listener:
+        client = await Client.greeted(listener)
+        await client.begin()
+        client.send(MAIL)
+        await client.writer.drain()
+        await asyncio.wait_for(inbound.begun.wait(), PATIENCE)
+        if way == "reset":
+            client.writer.transport.abort()
+        elif way == "close":
+            await client.close()
+        else:
+            client.writer.write_eof()
+        async with await Client.greeted(listener):  # by now the listener has seen the first one leave
+            inbound.go_on.set()
+            if way == "half-close":
+                assert (await client.reply()).startswith("250 ")
+                await client.close()
+        await listener.stop(drain=PATIENCE)
+
+    assert [received.raw for received in inbound.taken] == [TEXT]
+
+
+async def test_a_client_that_leaves_before_the_dot_leaves_nothing() -> None:
+    inbound = Inbound()
+    async with listening(inbound) as listener:
+        for cut in range(len(MAIL)):
+            client = await Client.greeted(listener)
+            await client.begin()
+            client.send(MAIL[:cut])
+            await client.close()
+        await listener.stop(drain=PATIENCE)
+
+    assert inbound.taken == []
+
+
+async def test_the_author_is_checked_before_the_reply_to_data() -> None:
+    asked = []
+
+    async def check_author(header_block: bytes, sender: str) -> str | None:
+        asked.append((header_block, sender))
+        if sender == "slow@ourco.example":
+            raise TemporaryFailure("no resolver")
+        return None if sender == "anna@ourco.example" else "550 5.7.1 Not a user here"
+
+    inbound = Inbound()
+    async with listening(inbound, hooks={"check_author": check_author}) as listener:
+        async with await Client.greeted(listener) as client:
+            senders = ["anna@ourco.example", "eve@evil.example", "slow@ourco.example"]
+            replies = [(await client.mail(MAIL, sender=sender))[:9] for sender in senders]
+
+    assert replies == ["250 2.0.0", "550 5.7.1", "451 4.3.0"]
+    assert asked == [(TEXT.partition(b"\r\n\r\n")[0] + b"\r\n", sender) for sender in senders]
+    assert [received.sender for received in inbound.taken] == ["anna@ourco.example"]
+
+
+# Limits
+
+
+async def test_twenty_thousand_recipients_end_the_session() -> None:
+    async with listening(Inbound()) as listener, await Client.greeted(listener) as client:
+        await client.ask("MAIL FROM:<>")
+        client.send(f"RCPT TO:<{UNIVERSAL}>\r\n".encode() * 20_000)
+        codes = [line[:3] for line in (await client.rest()).splitlines()]
+
+    assert codes.count("250") == 100
+    assert codes.count("452") == 99
+    assert codes[-1] == "421"
+
+
+async def test_a_hundred_recipients_and_a_few_more_are_no_offence() -> None:
+    inbound = Inbound()
+    async with listening(inbound) as listener, await Client.greeted(listener) as client:
+        await client.ask("MAIL FROM:<>")
+        codes = await client.asks(*[f"RCPT TO:<{UNIVERSAL}>"] * 150, "DATA")
+        client.send(MAIL)
+        assert (await client.reply()).startswith("250 ")
+
+    assert codes == ["250"] * 100 + ["452"] * 50 + ["354"]
+    assert len(inbound.taken[0].recipients) == 100
+
+
+@pytest.mark.parametrize(
+    ("command", "before"),
+    [
+        ("RCPT TO:<nobody@bcc.ourco.example>", 19),
+        ("FOO", 19),
+        ("NOOP", 98),
+        ("VRFY anna", 98),
+        ("EHLO c.example", 98),
+    ],
+)
+async def test_errors_and_junk_end_the_session(command: str, before: int) -> None:
+    async with listening(Inbound()) as listener, await Client.greeted(listener) as client:
+        await client.ask("MAIL FROM:<>")
+        client.send(f"{command}\r\n".encode() * 3000)
+        replies = [line[:3] for line in (await client.rest()).splitlines() if line[3] == " "]
+
+    assert len(replies) == before + 2
+    assert replies[-1] == "421"
+
+
+async def test_a_message_taken_forgives_errors_and_junk() -> None:
+    async with listening(Inbound(), max_errors=3, max_junk_commands=5) as listener:
+        async with await Client.greeted(listener) as client:
+            for _ in range(5):
+                assert await client.asks("RSET", "NOOP", "FOO") == ["250", "250", "500"]
+                assert (await client.mail(MAIL)).startswith("250 ")
+
+
+async def test_connections_above_the_limits_are_told_421_and_counted() -> None:
+    limits = {"max_connections": 4, "max_connections_per_client": 2, "exempt_clients": ()}
+    async with listening(Inbound(), **limits) as listener:
+        async with await Client.greeted(listener), await Client.greeted(listener):
+            async with await Client.connect(listener) as third:
+                assert (await third.rest()).startswith("421 4.7.0 mx.ourco.example")
+            assert listener.connections == 2
+        await _until(lambda: listener.connections == 0)
+        async with await Client.greeted(listener):
+            assert listener.refusals["connections_per_client"] == 1
+
+    async with listening(Inbound(), max_connections=1) as listener, await Client.greeted(listener):
+        async with await Client.connect(listener) as second:
+            assert (await second.rest()).startswith("421 4.7.0 mx.ourco.example")
+        assert listener.refusals["connections"] == 1
+
+
+async def _until(condition: object) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # type: ignore[operator]
+            await asyncio.sleep(0)
+
+
+# Time
+
+
+async def test_a_client_that_says_nothing_is_told_so() -> None:
+    async with listening(Inbound(), idle_timeout=0.1) as listener, await Client.greeted(listener) as client:
+        assert (await client.rest()).startswith("421 4.4.2")
+
+
+async def test_a_client_that_drips_a_command_is_idle() -> None:
+    async with listening(Inbound(), idle_timeout=0.3) as listener, await Client.greeted(listener) as client:
+        assert (await _drip(client, b"NOOP" * 100, every=0.02)).startswith("421 4.4.2")
+
+
+async def test_a_session_ends_however_busy_it_is() -> None:
+    async with listening(Inbound(), session_timeout=0.3, max_junk_commands=10_000) as listener:
+        async with await Client.greeted(listener) as client:
+            assert "421 4.4.2" in await _drip(client, b"NOOP\r\n" * 100, every=0.01)
+
+
+async def test_a_sender_that_is_too_slow_is_cut_and_a_slow_one_is_not() -> None:
+    inbound = Inbound()
+    slow = {"data_timeout": 5.0, "data_grace": 0.3, "data_min_rate": 500.0}
+    async with listening(inbound, **slow) as listener:
+        async with await Client.greeted(listener) as client:
+            await client.begin()
+            assert (await _drip(client, MAIL * 100, every=0.01)).startswith("421 4.4.2")
+        async with await Client.greeted(listener) as client:
+            await client.begin()
+            for _ in range(40):  # twice the grace, at 2,000 octets a second
+                client.send(b"x" * 38 + b"\r\n")
+                await asyncio.sleep(0.02)
+            client.send(b".\r\n")
+            assert (await client.reply()).startswith("250 ")
+
+    assert len(inbound.taken) == 1
+
+
+async def test_a_sender_that_stops_in_mid_message_is_cut() -> None:
+    async with listening(Inbound(), data_timeout=0.1) as listener, await Client.greeted(listener) as client:
+        await client.begin()
+        client.send(TEXT)
+
+        assert (await client.rest()).startswith("421 4.4.2")
+
+
+async def test_a_message_has_an_end_in_time_however_fast_it_comes() -> None:
+    async with listening(Inbound(), data_total_timeout=0.3) as listener, await Client.greeted(listener) as client:
+        await client.begin()
+
+        assert (await _drip(client, (b"x" * 500 + b"\r\n") * 300, every=0.01, size=502)).startswith("421 4.4.2")
+
+
+async def test_a_client_that_never_reads_is_cut_off() -> None:
+    """S5: closing would wait for it for ever."""
+    async with listening(Inbound(), idle_timeout=0.3, max_junk_commands=10**9) as listener:
+        host, port = listener.addresses[0]
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            deaf.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(deaf, (host, port))
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(PATIENCE):
+                    while True:
+                        await loop.sock_sendall(deaf, b"NOOP\r\n" * 10_000)
+            await _until(lambda: listener.connections == 0)
+
+
+async def _drip(client: Client, octets: bytes, *, every: float, size: int = 1) -> str:
+    """Sends a little at a time until the listener has had enough; returns what it said."""
+    answer = asyncio.create_task(client.rest())
+    for start in range(0, len(octets), size):
+        client.send(octets[start : start + size])
+        if (await asyncio.wait([answer], timeout=every))[0]:
+            break
+    return await answer
+
+
+# Start and stop
+
+
+async def test_stopping_says_421_to_the_idle_and_finishes_the_message_under_way() -> None:
+    inbound = Inbound()
+    inbound.go_on.clear()
+    async with listening(inbound) as listener:
+        address = listener.addresses[0]
+        idle, sending, storing = [await Client.greeted(listener) for _ in range(3)]
+        await idle.ask("MAIL FROM:<>")
+        await sending.begin()
+        sending.send(TEXT)
+        await storing.begin()
+        storing.send(MAIL)
+        await asyncio.wait_for(inbound.begun.wait(), PATIENCE)
+
+        stopping = asyncio.create_task(listener.stop(drain=PATIENCE))
+        assert (await idle.rest()).startswith("421 4.3.2")
+        with pytest.raises(OSError):
+            await asyncio.open_connection(*address)
+        inbound.go_on.set()
+        sending.send(b".\r\nMAIL FROM:<>\r\n")
+        assert [line[:9] for line in (await sending.rest()).splitlines()] == ["250 2.0.0", "421 4.3.2"]
+        assert [line[:9] for line in (await storing.rest()).splitlines()] == ["250 2.0.0", "421 4.3.2"]
+        await asyncio.gather(*(client.close() for client in (idle, sending, storing)))
+        await asyncio.wait_for(stopping, PATIENCE)
+
+    assert len(inbound.taken) == 2
+
+
+async def test_stopping_waits_no_longer_than_it_is_told() -> None:
+    inbound = Inbound()
+    inbound.go_on.clear()
+    async with listening(inbound) as listener, await Client.greeted(listener) as client:
+        await client.begin()
+        client.send(MAIL)
+        await asyncio.wait_for(inbound.begun.wait(), PATIENCE)
+
+        await asyncio.wait_for(listener.stop(drain=0.05), PATIENCE)
+        assert await client.rest() == ""
+
+    assert inbound.taken == []
+
+
+async def test_sockets_that_are_bound_already_are_listened_on() -> None:
+    ready = socket.create_server(("127.0.0.1", 0))
+    inbound = Inbound()
+    listener = Listener(CONFIG, inbound)
+    await listener.start([ready])
+    try:
+        assert ready.getsockname() in listener.addresses
+        reader, writer = await asyncio.open_connection(*ready.getsockname())
+        async with Client(reader, writer) as client:
+            assert (await client.reply()).startswith("220 ")
+    finally:
+        await listener.stop(drain=0.1)
+
+
+async def test_an_address_that_is_taken_fails_and_leaves_no_port_open() -> None:
+    async with listening(Inbound()) as listener:
+        host, port = listener.addresses[0]
+        other = Listener(replace(CONFIG, listen=(("127.0.0.1", 0), (host, port))), Inbound())
+        with pytest.raises(OSError):
+            await other.start()
+
+        assert other.addresses == ()
+
+
+async def test_no_attribute_of_ours_hides_one_of_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that both use is a fault that shows under load alone, and any release may bring one."""
+    written: Counter[str] = Counter()
+
+    def write(self: object, name: str, value: object) -> None:
+        written[name] += 1
+        object.__setattr__(self, name, value)
+
+    monkeypatch.setattr(_Connection, "__setattr__", write, raising=False)
+    _Connection(Listener(CONFIG, Inbound()))
+
+    assert {name for name, times in written.items() if times > 1} == set()
+
+
+def test_the_library_never_logs_what_clients_say() -> None:
+    async def session() -> None:
+        async with listening(Inbound()) as listener, await Client.greeted(listener) as client:
+            await client.mail(MAIL)
+
+    asyncio.run(session())
+
+    assert logging.getLogger("mail.log").level == logging.WARNING
+
+
+# TLS
+
+
+class Certificate:
+    """A self-signed certificate for mx.ourco.example, and a client's context that trusts it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.certificate, self.key = directory / "tls.crt", directory / "tls.key"
+        self.renew()
+
+    def renew(self) -> None:
+        command = (
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=mx.ourco.example"
+        )
+        extension = ["-addext", "subjectAltName=DNS:mx.ourco.example"]
+        files = ["-keyout", str(self.key), "-out", str(self.certificate)]
+        subprocess.run([*command.split(), *extension, *files], check=True, capture_output=True)
+
+    @property
+    def trusted(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.certificate))
+
+    def listening(self, inbound: Inbound) -> contextlib.AbstractAsyncContextManager[Listener]:
+        return listening(inbound, tls_certificate=self.certificate, tls_key=self.key)
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return Certificate(tmp_path_factory.mktemp("tls"))
+
+
+async def test_a_message_is_taken_under_tls(tls: Certificate) -> None:
+    inbound = Inbound()
+    large = TEXT + b"x" * 70 + b"\r\n" + (b"y" * 78 + b"\r\n") * 20_000
+    async with tls.listening(inbound) as listener, await Client.greeted(listener) as client:
+        assert (await client.ask("STARTTLS")).startswith("220 2.0.0")
+        await client.start_tls(tls.trusted)
+        assert await client.asks("MAIL FROM:<>", "EHLO client.example", "STARTTLS") == ["503", "250", "502"]
+        assert (await client.mail(large + b".\r\n")).startswith("250 ")
+        assert (await client.ask("QUIT")).startswith("221 ")
+
+    assert (inbound.taken[0].raw, inbound.taken[0].tls) == (large, True)
+
+
+async def test_what_is_injected_before_the_handshake_is_forgotten(tls: Certificate) -> None:
+    """CVE-2024-34083: commands that follow STARTTLS in the clear, and an envelope from before."""
+    inbound = Inbound()
+    async with tls.listening(inbound) as listener, await Client.greeted(listener) as client:
+        await client.asks("MAIL FROM:<evil@evil.example>", f"RCPT TO:<{UNIVERSAL}>")
+        client.send(b"STARTTLS\r\nEHLO evil.example\r\nMAIL FROM:<evil@evil.example>\r\nRSET\r\n")
+        assert (await client.reply()).startswith("220 ")
+        await client.start_tls(tls.trusted)
+
+        assert (await client.ask(f"RCPT TO:<{UNIVERSAL}>")).startswith("503 ")
+        assert (await client.ask("NOOP")).startswith("250 ")
+
+
+async def test_old_tls_and_no_tls_at_all_end_the_connection_and_nothing_else(tls: Certificate) -> None:
+    old = tls.trusted
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    old.minimum_version = ssl.TLSVersion.TLSv1
+    old.maximum_version = ssl.TLSVersion.TLSv1_1
+    async with tls.listening(Inbound()) as listener:
+        async with await Client.greeted(listener) as client:
+            await client.ask("STARTTLS")
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await client.start_tls(old)
+        async with await Client.greeted(listener) as client:
+            await client.ask("STARTTLS")
+            client.send(b"NOOP\r\n" * 10)
+            assert "250" not in await _raw_rest(client)
+        async with await Client.greeted(listener) as client:
+            assert (await client.ask("NOOP")).startswith("250 ")
+        await _until(lambda: listener.connections == 0)
+
+
+async def _raw_rest(client: Client) -> str:
+    async with asyncio.timeout(PATIENCE):
+        try:
+            return (await client.reader.read()).decode("latin-1")
+        except ConnectionResetError:
+            return ""
+
+
+async def test_a_renewed_certificate_is_used_after_a_reload_and_a_broken_one_is_not(tls: Certificate) -> None:
+    async def serial(listener: Listener) -> object:
+        context = ssl.create_default_context(cafile=str(tls.certificate))
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        async with await Client.greeted(listener) as client:
+            await client.ask("STARTTLS")
+            await client.start_tls(context)
+            return client.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+
+    async with tls.listening(Inbound()) as listener:
+        old = await serial(listener)
+        tls.renew()
+        assert await serial(listener) == old
+        listener.reload_tls()
+        new = await serial(listener)
+        good = tls.certificate.read_bytes()
+        tls.certificate.write_bytes(b"no certificate")
+        with pytest.raises(OSError):
+            listener.reload_tls()
+        tls.certificate.write_bytes(good)
+
+        assert new != old
+        assert await serial(listener) == new
+
+
+async def test_stopping_ends_sessions_under_tls(tls: Certificate) -> None:
+    async with tls.listening(Inbound()) as listener, await Client.greeted(listener) as client:
+        await client.ask("STARTTLS")
+        await client.start_tls(tls.trusted)
+        await client.ask("EHLO c.example")
+        stopping = asyncio.create_task(listener.stop(drain=PATIENCE))
+
+        assert (await client.rest()).startswith("421 4.3.2")
+        await client.close()
+        await asyncio.wait_for(stopping, PATIENCE)

@@ -1,0 +1,38 @@
+#!/bin/sh
+# Installs Debian packages that tests, benchmarks or the set-up need, and starts none of their services.
+# Does nothing where they are there already; where it cannot install, it says so and lets the caller go on:
+# tests then skip by name, or fail with CI=true.
+set -eu
+
+missing=""
+for package in "$@"; do
+    case $(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true) in
+        installed) ;;
+        *) missing="$missing $package" ;;
+    esac
+done
+test -n "$missing" || exit 0
+
+if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+    echo "not installed, for want of root or apt-get:$missing" >&2
+    exit 0
+fi
+
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy" # "action forbidden": packages leave their services alone
+    chmod 755 "$policy"
+fi
+
+echo "Installing$missing ..."
+export DEBIAN_FRONTEND=noninteractive
+case $missing in
+    *postfix*)
+        echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
+        ;;
+esac
+# shellcheck disable=SC2086 # a list of words
+if ! { apt-get update --quiet=2 && apt-get install --yes --quiet=2 --no-install-recommends $missing >/dev/null; }; then
+    echo "could not be installed:$missing" >&2
+fi
