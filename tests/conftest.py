@@ -18,9 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CORPORA = Path(os.environ.get("MAILLINKD_CORPORA") or ROOT.parent / "shared" / "corpora").resolve()
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
-pytest_plugins = [
-    f"system.{name}" for name in ("postgres", "dovecot") if (ROOT / "tests" / "system" / f"{name}.py").exists()
-]
+pytest_plugins = ["system.postgres"]
 
 # No deadlines: these machines are shared, and a slow minute is no bug.
 settings.register_profile("dev", deadline=None, max_examples=50)

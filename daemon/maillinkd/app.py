@@ -383,7 +383,7 @@ def _listener_config(settings: Settings) -> ListenerConfig:
     return ListenerConfig(
         recipients=address,
         hostname=socket.gethostname() if "." in socket.gethostname() else bcc.domain,
-        listen=tuple(map(str, bcc.listen)),
+        listen=tuple((each.host, each.port) for each in bcc.listen),
         max_message_size=bcc.max_message_size,
         tls_certificate=bcc.tls_certificate,
         tls_key=bcc.tls_key,

@@ -100,6 +100,9 @@ CC：dan@client.example
     "Russian": f"От: {CARLA}\nДата: 1 марта\nКому: anna@ourco.example\nКопия: dan@client.example\nТема: вопрос\n",
     "Hebrew": f"\u200fמאת: {CARLA}\n\u200fנושא: x\n\u200fאל: anna@ourco.example, dan@client.example\n",
     "Turkish": f"Kimden: {CARLA}\nKonu: soru\nKime: anna@ourco.example, dan@client.example\n",
+    "a whole header, pasted": (
+        f"Message-ID: <q1@c>\nFrom: {CARLA}\nUser-Agent: x\nX-Mailer: y\nTo: anna@ourco.example, dan@client.example\n"
+    ),
     "an empty line between the fields": f"From: {CARLA}\n\nTo: anna@ourco.example, dan@client.example\n\nDate: 1\n",
 }
 

@@ -138,6 +138,7 @@ _QUOTING = re.compile(r"(?:[>|]\s*)*")
 _COLON = re.compile("[:：]")
 # Some clients leave out the line ends between the fields: `From: Carla <carla@client.example>To: Anna <…>`.
 _GLUED = re.compile(rf"(?<=>)\s*(?=([^\W\d_][^:：<>@\",;]{{0,{_MAX_LABEL}}})[:：])")
+_OTHER_FIELD = re.compile(r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)+:")
 _BRACKETED = re.compile(r"[\[(](?:mailto:)?([^\s\[\]()<>@:,;]+@[^\s\[\]()<>@:,;]+)[\])]", re.IGNORECASE)
 
 
@@ -165,6 +166,8 @@ def _blocks(lines: list[str]) -> Iterator[dict[str, str]]:
                 gap = True
             elif not field and last and not gap and _goes_on(block[last], line):
                 block[last] += f" {line}"
+            elif not field and last and not gap and _OTHER_FIELD.match(line):
+                continue  # somebody pasted the whole header
             else:
                 if not field or field in block:
                     yield block
