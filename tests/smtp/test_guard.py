@@ -72,6 +72,17 @@ def test_a_client_is_an_ipv4_address_or_an_ipv6_network(one: str, other: str, sa
     assert (door.admit(other, 0.0) is not None) is same
 
 
+def test_other_networks_can_be_exempt_later() -> None:
+    door = guard(per_client=1)
+    door.admit(ANNA, 0.0)
+    door.exempt([f"{ANNA}/32"])
+
+    assert door.admit(ANNA, 0.0) is None
+    with pytest.raises(ValueError):
+        door.exempt(["all"])
+    assert door.admit(ANNA, 0.0) is None
+
+
 def test_what_is_no_network_is_refused_at_once() -> None:
     with pytest.raises(ValueError):
         ConnectionGuard(total=1, per_client=1, new_per_minute=1, exempt=["192.0.2.1/8"])

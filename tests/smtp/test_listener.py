@@ -360,7 +360,7 @@ async def test_a_large_message_arrives_whole() -> None:
 
 
 async def test_clients_that_send_without_end_cost_no_memory(tmp_path: Path) -> None:
-    """S1: 30 MB a client without a line end, from 20 clients, cost the process less than 20 MB."""
+    """S1: 30 MB without a line end, from each of 20 clients."""
 
     async def flood(listener: Listener) -> str:
         async with await Client.greeted(listener) as client:
@@ -824,6 +824,7 @@ async def test_what_is_injected_before_the_handshake_is_forgotten(tls: Certifica
         assert (await client.ask("NOOP")).startswith("250 ")
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 async def test_old_tls_and_no_tls_at_all_end_the_connection_and_nothing_else(tls: Certificate) -> None:
     old = tls.trusted
     old.set_ciphers("ALL:@SECLEVEL=0")
@@ -874,6 +875,21 @@ async def test_a_renewed_certificate_is_used_after_a_reload_and_a_broken_one_is_
 
         assert new != old
         assert await serial(listener) == new
+
+
+async def test_another_configuration_holds_for_later_connections(tls: Certificate) -> None:
+    async with listening(Inbound(), max_message_size=1000) as listener, await Client.greeted(listener) as early:
+        files = {"tls_certificate": tls.certificate, "tls_key": tls.key}
+        listener.reconfigure(replace(listener.config, max_message_size=2000, **files))
+        with pytest.raises(OSError):
+            listener.reconfigure(replace(listener.config, max_message_size=3000, tls_key=tls.key.with_name("absent")))
+        with pytest.raises(ValueError):
+            listener.reconfigure(replace(listener.config, max_message_size=3000, exempt_clients=("all",)))
+
+        async with await Client.connect(listener) as late:
+            await late.reply()
+            assert "SIZE 2000\n250-STARTTLS" in await late.ask("EHLO c.example")
+        assert (await early.ask("MAIL FROM:<> SIZE=1500")).startswith("552 ")
 
 
 async def test_stopping_ends_sessions_under_tls(tls: Certificate) -> None:

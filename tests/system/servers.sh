@@ -1,9 +1,10 @@
 #!/bin/sh
 # Installs Debian packages that tests, benchmarks or the set-up need, and starts none of their services.
-# Does nothing where they are there already; where it cannot install, it says so and lets the caller go on:
-# tests then skip by name, or fail with CI=true.
+# Does nothing where they are there already, or where there is no apt-get; where it cannot install, it says so and lets
+# the caller go on: tests then skip by name, or fail with CI=true.
 set -eu
 
+command -v apt-get >/dev/null || exit 0
 missing=""
 for package in "$@"; do
     case $(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true) in
@@ -13,8 +14,8 @@ for package in "$@"; do
 done
 test -n "$missing" || exit 0
 
-if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
-    echo "not installed, for want of root or apt-get:$missing" >&2
+if [ "$(id -u)" != 0 ]; then
+    echo "not installed, which root could do with apt-get install:$missing" >&2
     exit 0
 fi
 

@@ -1,7 +1,7 @@
 """PURE: what is sent: words, strings quoted or as literals (RFC 9051, 4.3 and 9)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class Unsendable(ValueError):
@@ -12,7 +12,7 @@ class Unsendable(ValueError):
 class Astring:
     """A string that goes out quoted or as a literal."""
 
-    octets: bytes
+    octets: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
         if any(control in self.octets for control in b"\0\r\n"):
@@ -31,7 +31,7 @@ class Astring:
 class Secret:
     """What goes out as it stands and is shown nowhere."""
 
-    octets: bytes
+    octets: bytes = field(repr=False)
 
 
 Argument = str | Astring | Secret

@@ -130,8 +130,8 @@ def above(found: Iterable[int], cursor: FolderCursor) -> list[int]:
 def seen_again(found: Iterable[int], old: Iterable[int], cursor: FolderCursor) -> list[int]:
     """UIDs up to `top` that should have a disposition, ascending.
 
-    `found` by `new_criteria`, `old` by `old_tail_criteria`. Of `found` only those in the tail: the last message, which
-    is always among them, may lie before `since`.
+    `found` by `new_criteria`, `old` by `old_tail_criteria`. Of `found` only those in the tail: the last message,
+    which is always among them, may lie before `since`.
     """
     low, high = tail(cursor)
     return sorted({uid for uid in found if low <= uid <= high}.union(old))

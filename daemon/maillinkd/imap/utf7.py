@@ -5,14 +5,13 @@ from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 
 _SHIFTED = re.compile(r"&([A-Za-z0-9+,]*)-")
-_TO_SHIFT = re.compile(r"[^\x20-\x25\x27-\x7e]+|&")
+_TO_SHIFT = re.compile(r"[^\x20-\x7e]+|&")
 
 
 def decode(name: bytes) -> str:
     """The name as a person reads it.
 
-    Never raises: a name that is not modified UTF-7 (some servers send UTF-8) is taken as it is, so that two names
-    that differ on the wire differ here too.
+    Never raises: a name that is not modified UTF-7 (some servers send UTF-8) is taken as it is.
     """
     text = name.decode("utf-8", "surrogateescape")
     try:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from typing import Any, Literal, Self
 
 RULE_VERSION = 1
@@ -38,12 +39,17 @@ class Policy:
     @property
     def name(self) -> str:
         """Preset and a digest of all switches, `recommended@3f2a91`: equal names decide equally."""
-        switches = json.dumps(asdict(self), sort_keys=True).encode()
-        return f"{self.preset}@{hashlib.sha256(switches).hexdigest()[:6]}"
+        return _name(self)
 
     def changed(self, **switches: Any) -> Self:
         """The same policy with other switches."""
         return replace(self, **switches)
+
+
+@lru_cache(maxsize=64)
+def _name(policy: Policy) -> str:
+    switches = json.dumps(asdict(policy), sort_keys=True).encode()
+    return f"{policy.preset}@{hashlib.sha256(switches).hexdigest()[:6]}"
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_HEADER = 262_144
 """Bytes of a header block that are looked at."""
@@ -14,8 +14,7 @@ _BLANK = b" \t"
 _LINE_END = b"\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One header field."""
 
     name: str

@@ -81,6 +81,7 @@ ALIAS_FIELDS = (
 """T10."""
 
 FIELDS = (
+    "Return-Path",
     "Date",
     "From",
     "Sender",
@@ -182,7 +183,9 @@ def _texts(values: _Values, name: str) -> list[str]:
     return [_text(value) for value in values.get(name, ())]
 
 
-def _addresses(values: Iterable[bytes]) -> tuple[str, ...]:
+def _addresses(values: Sequence[bytes]) -> tuple[str, ...]:
+    if len(values) <= 1:  # nearly always
+        return parse_addresses(values[0]) if values else ()
     found = dict.fromkeys(address for value in values for address in parse_addresses(value))
     return tuple(found)[:MAX_PARTICIPANTS]
 

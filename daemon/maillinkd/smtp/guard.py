@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 _MINUTE = 60.0
 _CLIENT_PREFIX_V6 = 64
@@ -17,7 +17,7 @@ class ConnectionGuard:
         self._total = total
         self._per_client = per_client
         self._new_per_minute = new_per_minute
-        self._exempt = tuple(ip_network(network) for network in exempt)
+        self._exempt = _networks(exempt)
         self._open: Counter[str] = Counter()
         self._new: Counter[str] = Counter()
         self._minute_ends = 0.0
@@ -26,6 +26,10 @@ class ConnectionGuard:
     def connections(self) -> int:
         """How many are open."""
         return self._open.total()
+
+    def exempt(self, networks: Iterable[str]) -> None:
+        """Other networks from now on. Raises ValueError for what is no network, and changes nothing then."""
+        self._exempt = _networks(networks)
 
     def admit(self, peer: str, now: float) -> str | None:
         """Counts a connection in, to be counted out by `leave`; or the limit that it would break, and no more.
@@ -64,6 +68,10 @@ class ConnectionGuard:
             return peer, False
         limited = not any(address in network for network in self._exempt if network.version == address.version)
         return _counted_as(address), limited
+
+
+def _networks(names: Iterable[str]) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(name) for name in names)
 
 
 def _address(peer: str) -> IPv4Address | IPv6Address | None:

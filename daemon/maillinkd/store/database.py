@@ -3,15 +3,16 @@
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Table, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -58,30 +59,20 @@ class Database:
         ended without an error its rows are on disk. Raises TemporaryFailure or NoSpace where the database failed.
         """
         async with self._turn():
-            try:
+            with _faults():
                 async with self._engine.connect() as connection:
                     await connection.execution_options(maillinkd_write=True)
                     async with connection.begin():
                         yield connection
-            except (OperationalError, InterfaceError) as error:
-                raise _temporary(error) from error
-            except DBAPIError as error:
-                if error.connection_invalidated:
-                    raise _temporary(error) from error
-                raise
-            except OSError as error:  # asyncpg cannot connect
-                raise TemporaryFailure(str(error)) from error
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that only reads. Raises TemporaryFailure where the database failed."""
-        try:
+        """A transaction that only reads, and sees one state. Raises TemporaryFailure where the database failed."""
+        with _faults():
             async with self._engine.connect() as connection:
+                if not self.is_sqlite:
+                    await connection.execution_options(isolation_level="REPEATABLE READ")
                 yield connection
-        except (OperationalError, InterfaceError) as error:
-            raise _temporary(error) from error
-        except OSError as error:
-            raise TemporaryFailure(str(error)) from error
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -187,11 +178,33 @@ async def _acquire(descriptor: int) -> None:
             return
 
 
-def _temporary(error: DBAPIError) -> TemporaryFailure:
-    reason = str(error.orig)
-    if "disk is full" in reason or "No space left" in reason:
-        return NoSpace(reason)
-    return TemporaryFailure(reason)
+_SQLSTATES = ("08", "28", "3D", "40", "53", "55", "57", "58")
+"""PostgreSQL's classes of what is the world's fault: connection, login, missing database, conflict, resources, operator,
+system. Whatever else it refuses was a wrong statement or value, and would be wrong again."""
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Tells the world's faults (TemporaryFailure, NoSpace) from ours, which stay what they are."""
+    try:
+        yield
+    except DBAPIError as error:
+        if not _is_temporary(error):
+            raise
+        reason = str(error.orig)
+        full = "disk is full" in reason or "No space left" in reason
+        raise (NoSpace if full else TemporaryFailure)(reason) from error
+    except OSError as error:  # asyncpg cannot connect
+        raise TemporaryFailure(str(error)) from error
+
+
+def _is_temporary(error: DBAPIError) -> bool:
+    if error.connection_invalidated:
+        return True
+    if state := getattr(error.orig, "sqlstate", None):
+        return str(state).startswith(_SQLSTATES)
+    # sqlite3 calls a wrong statement an OperationalError too
+    return isinstance(error, OperationalError) and getattr(error.orig, "sqlite_errorcode", 0) != sqlite3.SQLITE_ERROR
 
 
 async def upsert(
@@ -209,6 +222,19 @@ async def upsert(
     else:
         statement = insert.on_conflict_do_nothing(index_elements=key)
     await connection.execute(statement, rows)
+
+
+async def next_numbers(connection: AsyncConnection, table: Table, count: int) -> list[int]:
+    """So many numbers for new rows of a table whose key counts up, in rising order.
+
+    Rows can then go in with one executemany, which INSERT … RETURNING would do one by one on SQLite.
+    """
+    if connection.dialect.name == "sqlite":  # nobody else writes before this transaction ends
+        query = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
+        newest = (await connection.execute(query, {"name": table.name})).scalar() or 0
+        return list(range(newest + 1, newest + count + 1))
+    query = text("SELECT nextval(pg_get_serial_sequence(:name, 'id')) FROM generate_series(1, :count)")
+    return sorted((await connection.execute(query, {"name": table.name, "count": count})).scalars())
 
 
 def chunks(values: Sequence[_T], size: int = CHUNK) -> list[Sequence[_T]]:

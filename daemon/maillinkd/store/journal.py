@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from maillinkd.linker.policy import RULE_VERSION
 from maillinkd.linker.snapshot import micros, moment
-from maillinkd.store.database import chunks
+from maillinkd.store.database import chunks, next_numbers
 from maillinkd.store.mailroom import Scope
 from maillinkd.store.schema import batch, decision, scope
 
@@ -66,10 +66,10 @@ async def append(
                 "logged_at": None,
             }
         )
-    numbers: list[int] = []
-    for some in chunks(rows, 1_000):
-        statement = insert(decision).returning(decision.c.id, sort_by_parameter_order=True)
-        numbers += list((await connection.execute(statement, list(some))).scalars())
+    numbers = await next_numbers(connection, decision, len(rows))
+    await connection.execute(
+        insert(decision), [{"id": number} | row for number, row in zip(numbers, rows, strict=True)]
+    )
     await connection.execute(update(scope).where(scope.c.id == place.id).values(chain=chain))
     return numbers, Scope(place.id, place.owner, place.channel, chain)
 

@@ -17,7 +17,7 @@ from maillinkd.linker.snapshot import micros, moment
 from maillinkd.mail.address import without_plus_tag
 from maillinkd.mail.message import Participant, Role
 from maillinkd.mail.threads import Known, Size
-from maillinkd.store.database import chunks, upsert
+from maillinkd.store.database import chunks, next_numbers, upsert
 from maillinkd.store.schema import message as messages
 from maillinkd.store.schema import message_ref, participant, raw_message, scope, thread, thread_alias
 
@@ -216,11 +216,11 @@ async def store(connection: AsyncConnection, scope_id: int, new: Sequence[NewMes
     if not new:
         return []
     await _store_raw(connection, [each.raw for each in new if each.raw is not None])
-    numbers: list[int] = []
-    for some in chunks(new, 1_000):
-        statement = insert(messages).returning(messages.c.id, sort_by_parameter_order=True)
-        result = await connection.execute(statement, [_message_row(scope_id, each) for each in some])
-        numbers += list(result.scalars())
+    numbers = await next_numbers(connection, messages, len(new))
+    await connection.execute(
+        insert(messages),
+        [{"id": number} | _message_row(scope_id, each) for number, each in zip(numbers, new, strict=True)],
+    )
     await upsert(
         connection,
         participant,
@@ -301,10 +301,8 @@ async def open_threads(connection: AsyncConnection, scope_id: int, count: int) -
         "slot_lost": False,
         "unlinked_by_hand": False,
     }
-    labels: list[int] = []
-    for some in chunks([row] * count, 1_000):
-        statement = insert(thread).returning(thread.c.id, sort_by_parameter_order=True)
-        labels += list((await connection.execute(statement, list(some))).scalars())
+    labels = await next_numbers(connection, thread, count)
+    await connection.execute(insert(thread), [{"id": label} | row for label in labels])
     return labels
 
 

@@ -1,0 +1,57 @@
+"""`maillinkd` itself, and all commands under it."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from maillinkd.cli import (
+    database,
+    decisions,
+    explain,
+    hand,
+    importing,
+    items,
+    quarantine,
+    running,
+    smartbcc,
+    status,
+    threads,
+)
+from maillinkd.cli.given import Config, Given, Json, epilog
+
+HELP = "Links sales mail to deals, leads and projects, and says why."
+
+app = typer.Typer(
+    name="maillinkd",
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=epilog(("maillinkd --config maillinkd.toml check --connect", "maillinkd threads list --status todo")),
+)
+
+
+@app.callback()
+def remember(
+    ctx: typer.Context,
+    config: Config = None,
+    json: Json = False,
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Say which version this is.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"maillinkd {version_of('maillinkd')}")
+        raise typer.Exit
+    ctx.obj = Given().with_options(config, json)
+
+
+for part in (running, importing, items, threads, hand, explain, decisions, quarantine, status, smartbcc, database):
+    part.add_to(app)
+
+
+def call(arguments: Sequence[str]) -> None:
+    """Runs the command. Ends with SystemExit, or with what the command raised."""
+    typer.main.get_command(app).main(list(arguments), prog_name="maillinkd")

@@ -1,0 +1,412 @@
+"""One writer at a time, durable when committed; what the world does wrong comes as TemporaryFailure."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+
+from maillinkd.mail.delivery import NoSpace, TemporaryFailure
+from maillinkd.store import database as databases
+from maillinkd.store.cursors import reports
+from maillinkd.store.database import CHUNK, Database, chunks, is_alive, open_database, upsert
+from maillinkd.store.schema import setting
+from maillinkd.store.upgrade import upgrade
+from system.postgres import PostgresServer
+
+BOUND = 20.0
+"""Seconds after which a test that waits for a process has failed."""
+
+
+async def _put(database: Database, name: str, value: str) -> None:
+    async with database.transaction() as connection:
+        await upsert(connection, setting, [{"name": name, "value": value}], update=["value"])
+
+
+async def _say(door: Callable[[], AbstractAsyncContextManager[Any]], statement: str, values: dict[str, int]) -> None:
+    async with door() as connection:
+        used = {name: value for name, value in values.items() if f":{name}" in statement}
+        await connection.execute(text(statement), used)
+
+
+async def _values(database: Database) -> dict[str, str]:
+    async with database.reading() as connection:
+        rows = await connection.execute(text("SELECT name, value FROM setting"))
+        return {row.name: row.value for row in rows}
+
+
+async def _pragma(database: Database, name: str, *, writing: bool = False) -> object:
+    door = database.transaction if writing else database.reading
+    async with door() as connection:
+        return (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
+
+
+@pytest.fixture
+async def two(sqlite_url: str) -> AsyncIterator[tuple[Database, Database]]:
+    """Two programs' ways to one SQLite file; flock keeps them apart as it does processes."""
+    one, other = open_database(sqlite_url), open_database(sqlite_url)
+    await upgrade(one)
+    yield one, other
+    await one.close()
+    await other.close()
+
+
+# -- transactions --------------------------------------------------------------------------------------------
+
+
+async def test_what_was_written_is_there_when_the_block_has_ended(database: Database) -> None:
+    await _put(database, "a", "1")
+
+    assert await _values(database) == {"a": "1"}
+
+
+async def test_an_error_takes_back_the_whole_block(database: Database) -> None:
+    async def fail() -> None:
+        async with database.transaction() as connection:
+            await upsert(connection, setting, [{"name": "a", "value": "1"}])
+            raise KeyError("ours")
+
+    with pytest.raises(KeyError, match="ours"):
+        await fail()
+
+    assert await _values(database) == {}
+    await _put(database, "b", "2")
+    assert await _values(database) == {"b": "2"}
+
+
+async def test_a_cancelled_block_is_taken_back_and_lets_the_next_one_in(database: Database) -> None:
+    inside = asyncio.Event()
+
+    async def write_for_ever() -> None:
+        async with database.transaction() as connection:
+            await upsert(connection, setting, [{"name": "a", "value": "1"}])
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(write_for_ever())
+    await inside.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.wait_for(_put(database, "b", "2"), BOUND)
+
+    assert await _values(database) == {"b": "2"}
+
+
+async def test_a_cancelled_waiter_leaves_nothing_behind(two: tuple[Database, Database]) -> None:
+    one, other = two
+    async with one.transaction():
+        waiter = asyncio.create_task(_put(other, "a", "1"))
+        await asyncio.sleep(0)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+    await asyncio.wait_for(_put(other, "b", "2"), BOUND)
+
+    assert await _values(one) == {"b": "2"}
+
+
+async def test_a_reader_sees_one_state_while_others_write(database: Database) -> None:
+    await _put(database, "a", "before")
+    async with database.reading() as connection:
+        query = text("SELECT value FROM setting WHERE name = 'a'")
+        first = (await connection.execute(query)).scalar()
+        await _put(database, "a", "after")
+        second = (await connection.execute(query)).scalar()
+
+    assert (first, second) == ("before", "before")
+    assert await _values(database) == {"a": "after"}
+
+
+async def test_a_reader_does_not_wait_for_a_writer(database: Database) -> None:
+    await _put(database, "a", "1")
+    async with database.transaction() as connection:
+        await upsert(connection, setting, [{"name": "a", "value": "2"}], update=["value"])
+
+        assert await asyncio.wait_for(_values(database), BOUND) == {"a": "1"}
+
+
+async def test_is_alive_says_so(database: Database) -> None:
+    await is_alive(database)
+
+
+# -- SQLite: one file, several programs -------------------------------------------------------------------------------
+
+
+async def test_reading_before_writing_loses_no_update(two: tuple[Database, Database]) -> None:
+    """BEGIN IMMEDIATE: with a plain BEGIN both would read the same number, or fail as busy."""
+    await _put(two[0], "count", "0")
+
+    async def count_up(database: Database) -> None:
+        async with database.transaction() as connection:
+            value = (await connection.execute(text("SELECT value FROM setting"))).scalar_one()
+            await upsert(connection, setting, [{"name": "count", "value": str(int(value) + 1)}], update=["value"])
+
+    await asyncio.gather(*(count_up(database) for database in two * 20))
+
+    assert await _values(two[1]) == {"count": "40"}
+
+
+COUNT_UP = """
+import asyncio, sys
+from sqlalchemy import text
+from maillinkd.store.database import open_database
+async def main():
+    database = open_database(sys.argv[1])
+    for _ in range(50):
+        async with database.transaction() as connection:
+            value = (await connection.execute(text("SELECT value FROM setting"))).scalar_one()
+            await connection.execute(text("UPDATE setting SET value = :value"), {"value": str(int(value) + 1)})
+    await database.close()
+asyncio.run(main())
+"""
+
+
+async def test_processes_that_share_a_file_wait_for_each_other(sqlite_url: str) -> None:
+    database = open_database(sqlite_url)
+    await upgrade(database)
+    await _put(database, "count", "0")
+    processes = [await asyncio.create_subprocess_exec(sys.executable, "-c", COUNT_UP, sqlite_url) for _ in range(3)]
+    codes = await asyncio.wait_for(asyncio.gather(*(process.wait() for process in processes)), 3 * BOUND)
+
+    assert codes == [0, 0, 0]
+    assert await _values(database) == {"count": "150"}
+    await database.close()
+
+
+WRITE_FOR_EVER = """
+import asyncio, sys
+from maillinkd.store.database import open_database, upsert
+from maillinkd.store.schema import setting
+async def main():
+    database = open_database(sys.argv[1])
+    async with database.transaction() as connection:
+        await upsert(connection, setting, [{"name": "a", "value": "1"}])
+        print("inside", flush=True)
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+async def test_a_process_that_is_killed_inside_frees_the_file_and_leaves_nothing(sqlite_url: str) -> None:
+    database = open_database(sqlite_url)
+    await upgrade(database)
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITE_FOR_EVER, sqlite_url], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "inside\n"
+        waiting = asyncio.create_task(_put(database, "b", "2"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        process.send_signal(signal.SIGKILL)
+    await asyncio.wait_for(waiting, BOUND)
+
+    assert await _values(database) == {"b": "2"}
+    await database.close()
+
+
+async def test_a_writer_that_waits_too_long_fails_temporarily(
+    two: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "BUSY_TIMEOUT", 0.05)
+    one, other = two
+    async with one.transaction():
+        with pytest.raises(TemporaryFailure, match="another process has kept the database busy"):
+            await _put(other, "a", "1")
+
+
+async def test_a_stranger_who_holds_the_file_is_a_temporary_failure(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tool that knows nothing of our lock, such as the sqlite3 shell."""
+    monkeypatch.setattr(databases, "BUSY_TIMEOUT", 0.05)
+    database = open_database(sqlite_url)
+    await upgrade(database)
+    stranger = sqlite3.connect(tmp_path / "mail.db", isolation_level=None)
+    stranger.execute("BEGIN IMMEDIATE")
+    with pytest.raises(TemporaryFailure, match="locked"):
+        await _put(database, "a", "1")
+    stranger.close()
+
+    await _put(database, "a", "1")
+    await database.close()
+
+
+async def test_one_program_at_a_time_checkpoints(two: tuple[Database, Database]) -> None:
+    """SQLite before 3.51.3 can corrupt a WAL that two connections reset. Who leaves hands the duty on."""
+    one, other = two
+    await _put(other, "a", "1")
+    assert await _pragma(one, "wal_autocheckpoint", writing=True) == 4000
+    assert await _pragma(other, "wal_autocheckpoint", writing=True) == 0
+
+    await one.close()
+    await _put(other, "b", "2")
+    assert await _pragma(other, "wal_autocheckpoint", writing=True) == 4000
+    assert await _pragma(other, "wal_autocheckpoint") == 4000
+
+
+@pytest.mark.parametrize(
+    ("pragma", "value"),
+    [
+        ("journal_mode", "wal"),
+        ("synchronous", 2),  # FULL
+        ("foreign_keys", 1),
+        ("secure_delete", 1),
+        ("busy_timeout", 10_000),
+    ],
+)
+async def test_every_connection_is_prepared(two: tuple[Database, Database], pragma: str, value: object) -> None:
+    """Those opened before and after this program took over the checkpoints, for reading and for writing."""
+    found = [await _pragma(each, pragma, writing=writing) for each in two for writing in (False, True)]
+
+    assert found == [value] * 4
+
+
+async def test_nobody_else_can_read_the_files(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        database = open_database(f"sqlite+aiosqlite:///{tmp_path}/new/folder/mail.db")
+        await upgrade(database)
+        await _put(database, "a", "1")
+        files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new" / "folder").iterdir()}
+        await database.close()
+    finally:
+        os.umask(before)
+
+    assert files == dict.fromkeys(
+        ["mail.db", "mail.db-wal", "mail.db-shm", "mail.db.writer", "mail.db.checkpoint"], 0o600
+    )
+    assert stat.S_IMODE((tmp_path / "new" / "folder").stat().st_mode) == 0o700
+
+
+def test_a_file_that_cannot_be_made_is_an_oserror(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(OSError, match="file"):
+        open_database(f"sqlite+aiosqlite:///{tmp_path}/file/mail.db")
+
+
+# -- the world's faults ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB, where we may mount one; else a folder (the database is told how far it may grow)."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    yield disk
+    if mounted:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+async def test_a_full_disk_is_no_space_and_what_was_committed_stays(small_disk: Path) -> None:
+    database = open_database(f"sqlite+aiosqlite:///{small_disk}/mail.db")
+    if not os.path.ismount(small_disk):
+
+        @event.listens_for(database.engine.sync_engine, "connect")
+        def limit(connection: object, _: object) -> None:
+            connection.execute("PRAGMA max_page_count=400")  # type: ignore[attr-defined]
+
+    await upgrade(database)
+    kept = count()
+
+    async def fill() -> None:
+        while True:
+            await _put(database, f"{next(kept)}", "x" * 16_384)
+
+    with pytest.raises(NoSpace):
+        await asyncio.wait_for(fill(), BOUND)
+
+    assert len(await _values(database)) == next(kept) - 1
+    await database.close()
+
+
+@pytest.mark.postgres
+async def test_a_server_that_goes_away_is_a_temporary_failure_until_it_is_back(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    async def cut_off(door: Callable[[], AbstractAsyncContextManager[Any]], cut: Callable[[], object]) -> None:
+        async with door() as connection:
+            await connection.execute(text("SELECT 1"))
+            cut()
+            await connection.execute(text("SELECT 1"))
+
+    database = open_database(postgres_url.replace("postgresql://", "postgresql+asyncpg://"))
+    await upgrade(database)
+    try:
+        with pytest.raises(TemporaryFailure):
+            await cut_off(database.transaction, postgres_server.stop)
+        with pytest.raises(TemporaryFailure):
+            await _put(database, "a", "1")
+        with pytest.raises(TemporaryFailure):
+            await is_alive(database)
+    finally:
+        postgres_server.start()
+    await _put(database, "c", "1")
+    assert await _values(database) == {"c": "1"}
+
+    name = postgres_url.rpartition("/")[2]
+    kill = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    for door in (database.transaction, database.reading):
+        with pytest.raises(TemporaryFailure):
+            await cut_off(door, lambda: postgres_server.execute(kill))
+    assert await _values(database) == {"c": "1"}
+    await database.close()
+
+
+async def test_a_fault_of_ours_stays_what_it_is(database: Database) -> None:
+    """Only the world's faults are temporary: a wrong statement would never come right by trying again."""
+    with pytest.raises(Exception) as caught:  # the two databases name it differently
+        async with database.transaction() as connection:
+            await connection.execute(text("SELECT * FROM no_such_table"))
+
+    assert not isinstance(caught.value, NoSpace)
+
+
+# -- statements --------------------------------------------------------------------------------------------
+
+
+async def test_upsert_keeps_what_is_there_or_updates_the_columns_named(database: Database) -> None:
+    rows = [{"name": "a", "value": "1"}, {"name": "b", "value": "1"}]
+    async with database.transaction() as connection:
+        await upsert(connection, setting, rows)
+        await upsert(connection, setting, [{"name": "a", "value": "kept"}])
+        await upsert(connection, setting, [{"name": "b", "value": "new"}], update=["value"])
+        await upsert(connection, setting, [])
+
+    assert await _values(database) == {"a": "1", "b": "new"}
+
+
+async def test_one_statement_takes_a_chunk_of_values(database: Database) -> None:
+    async with database.transaction() as connection:
+        await upsert(connection, setting, [{"name": str(n), "value": ""} for n in range(CHUNK)])
+        names = [str(n) for n in range(CHUNK)]
+        found = await connection.execute(setting.select().where(setting.c.name.in_(names)))
+        assert len(found.all()) == CHUNK
+
+
+def test_chunks_hold_every_value_once_and_in_order() -> None:
+    assert [list(each) for each in chunks(range(7), 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert chunks([], 3) == []
+
+
+async def test_an_empty_database_has_no_reports(database: Database) -> None:
+    async with database.reading() as connection:
+        assert await reports(connection) == {}
