@@ -21,7 +21,7 @@ from maillinkd.imap import poller
 from maillinkd.imap.account import Account
 from maillinkd.imap.client import connect
 from maillinkd.imap.poller import MailboxState, Plan, Summary
-from maillinkd.ingest.house import House
+from maillinkd.ingest.house import COMMAND, House
 from maillinkd.ingest.office import BccTarget, Office
 from maillinkd.mail.delivery import TemporaryFailure
 from maillinkd.mail.message import Role, parse
@@ -69,7 +69,7 @@ def _smart_bcc_address(settings: Settings) -> SmartBccAddress | None:
 
 @asynccontextmanager
 async def open_house(
-    settings: Settings, *, instance: str = "cli", office: Office | None = None
+    settings: Settings, *, instance: str = COMMAND, office: Office | None = None
 ) -> AsyncIterator[House]:
     """Opens log, database and journal for a command or for the daemon.
 
@@ -113,7 +113,7 @@ async def run(load: Callable[[], Settings], only: Sequence[str] = ()) -> None:
         house = await stack.enter_async_context(open_house(settings, instance=_instance(only)))
         for warning in settings.warnings():
             log.warning(warning)
-        await house.tell_unlogged(served.mailboxes)
+        await house.tell_unlogged(served.mailboxes, smart_bcc=served.smart_bcc)
         await house.finish_imports()
         daemon = _Daemon(house, settings, load, only)
         await daemon.live(served)

@@ -21,7 +21,11 @@ COMMANDS: dict[str, tuple[list[Argument], bool, list[bytes]]] = {
         False,
         [b"t LOGIN {1}\r\n", b"\x80 {1}\r\n", b"\x7f\r\n"],
     ),
-    "a secret goes out as it stands": (["AUTHENTICATE", "PLAIN", Secret(b"AGE=")], False, [b"t AUTHENTICATE PLAIN AGE=\r\n"]),
+    "a secret goes out as it stands": (
+        ["AUTHENTICATE", "PLAIN", Secret(b"AGE=")],
+        False,
+        [b"t AUTHENTICATE PLAIN AGE=\r\n"],
+    ),
 }  # fmt: skip
 
 

@@ -429,9 +429,11 @@ async def test_a_bug_in_a_command_is_temporary_and_leaves_no_envelope_behind() -
         return answer
 
     with capture_logs() as logs:
-        async with listening(Inbound(), hooks={"has_room": has_room}) as listener:
-            async with await Client.greeted(listener) as client:
-                codes = await client.asks("MAIL FROM:<a@b.example>", "MAIL FROM:<a@b.example>")
+        async with (
+            listening(Inbound(), hooks={"has_room": has_room}) as listener,
+            await Client.greeted(listener) as client,
+        ):
+            codes = await client.asks("MAIL FROM:<a@b.example>", "MAIL FROM:<a@b.example>")
 
     assert codes == ["451", "250"]
     assert [entry["event"] for entry in logs if entry["log_level"] != "info"] == ["smtp_command_failed"]
@@ -444,21 +446,25 @@ async def test_a_disk_without_room_is_told_at_mail() -> None:
         sizes.append(size)
         return size < 1000
 
-    async with listening(Inbound(), hooks={"has_room": has_room}) as listener:
-        async with await Client.greeted(listener) as client:
-            assert (await client.ask("MAIL FROM:<a@b.example> SIZE=5000")).startswith("452 4.3.1")
-            assert (await client.ask("MAIL FROM:<a@b.example>")).startswith("250 ")
+    async with (
+        listening(Inbound(), hooks={"has_room": has_room}) as listener,
+        await Client.greeted(listener) as client,
+    ):
+        assert (await client.ask("MAIL FROM:<a@b.example> SIZE=5000")).startswith("452 4.3.1")
+        assert (await client.ask("MAIL FROM:<a@b.example>")).startswith("250 ")
 
     assert sizes == [5000, 0]
 
 
 async def test_a_full_disk_under_the_spool_is_temporary(tmp_path: Path) -> None:
-    async with listening(Inbound(), spool_directory=tmp_path / "absent") as listener:
-        async with await Client.greeted(listener) as client:
-            assert (await client.mail(b"x" * 70 + b"\r\n" + b"y" * 60_000 + b"\r\n" * 150_000 + b".\r\n")).startswith(
-                "452 4.3.1"
-            )
-            assert (await client.mail(MAIL)).startswith("250 ")
+    async with (
+        listening(Inbound(), spool_directory=tmp_path / "absent") as listener,
+        await Client.greeted(listener) as client,
+    ):
+        assert (await client.mail(b"x" * 70 + b"\r\n" + b"y" * 60_000 + b"\r\n" * 150_000 + b".\r\n")).startswith(
+            "452 4.3.1"
+        )
+        assert (await client.mail(MAIL)).startswith("250 ")
 
 
 @pytest.mark.parametrize("way", ["close", "reset", "half-close"])
@@ -510,10 +516,12 @@ async def test_the_author_is_checked_before_the_reply_to_data() -> None:
         return None if sender == "anna@ourco.example" else "550 5.7.1 Not a user here"
 
     inbound = Inbound()
-    async with listening(inbound, hooks={"check_author": check_author}) as listener:
-        async with await Client.greeted(listener) as client:
-            senders = ["anna@ourco.example", "eve@evil.example", "slow@ourco.example"]
-            replies = [(await client.mail(MAIL, sender=sender))[:9] for sender in senders]
+    async with (
+        listening(inbound, hooks={"check_author": check_author}) as listener,
+        await Client.greeted(listener) as client,
+    ):
+        senders = ["anna@ourco.example", "eve@evil.example", "slow@ourco.example"]
+        replies = [(await client.mail(MAIL, sender=sender))[:9] for sender in senders]
 
     assert replies == ["250 2.0.0", "550 5.7.1", "451 4.3.0"]
     assert asked == [(TEXT.partition(b"\r\n\r\n")[0] + b"\r\n", sender) for sender in senders]
@@ -567,11 +575,13 @@ async def test_errors_and_junk_end_the_session(command: str, before: int) -> Non
 
 
 async def test_a_message_taken_forgives_errors_and_junk() -> None:
-    async with listening(Inbound(), max_errors=3, max_junk_commands=5) as listener:
-        async with await Client.greeted(listener) as client:
-            for _ in range(5):
-                assert await client.asks("RSET", "NOOP", "FOO") == ["250", "250", "500"]
-                assert (await client.mail(MAIL)).startswith("250 ")
+    async with (
+        listening(Inbound(), max_errors=3, max_junk_commands=5) as listener,
+        await Client.greeted(listener) as client,
+    ):
+        for _ in range(5):
+            assert await client.asks("RSET", "NOOP", "FOO") == ["250", "250", "500"]
+            assert (await client.mail(MAIL)).startswith("250 ")
 
 
 async def test_connections_above_the_limits_are_told_421_and_counted() -> None:
@@ -611,9 +621,11 @@ async def test_a_client_that_drips_a_command_is_idle() -> None:
 
 
 async def test_a_session_ends_however_busy_it_is() -> None:
-    async with listening(Inbound(), session_timeout=0.3, max_junk_commands=10_000) as listener:
-        async with await Client.greeted(listener) as client:
-            assert "421 4.4.2" in await _drip(client, b"NOOP\r\n" * 100, every=0.01)
+    async with (
+        listening(Inbound(), session_timeout=0.3, max_junk_commands=10_000) as listener,
+        await Client.greeted(listener) as client,
+    ):
+        assert "421 4.4.2" in await _drip(client, b"NOOP\r\n" * 100, every=0.01)
 
 
 async def test_a_sender_that_is_too_slow_is_cut_and_a_slow_one_is_not() -> None:

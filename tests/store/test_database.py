@@ -140,7 +140,7 @@ async def test_is_alive_says_so(database: Database) -> None:
     await is_alive(database)
 
 
-# -- SQLite: one file, several programs -------------------------------------------------------------------------------
+# -- SQLite: one file, several programs ----------------------------------------------------------------------
 
 
 async def test_reading_before_writing_loses_no_update(two: tuple[Database, Database]) -> None:
@@ -298,7 +298,7 @@ def test_a_file_that_cannot_be_made_is_an_oserror(tmp_path: Path) -> None:
         open_database(f"sqlite+aiosqlite:///{tmp_path}/file/mail.db")
 
 
-# -- the world's faults ----------------------------------------------------------------------------------------
+# -- the world's faults --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -380,7 +380,7 @@ async def test_a_fault_of_ours_stays_what_it_is(database: Database) -> None:
     assert not isinstance(caught.value, NoSpace)
 
 
-# -- statements --------------------------------------------------------------------------------------------
+# -- statements ----------------------------------------------------------------------------------------------
 
 
 async def test_upsert_keeps_what_is_there_or_updates_the_columns_named(database: Database) -> None:

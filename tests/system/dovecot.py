@@ -96,12 +96,12 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def certificate(directory: Path, name: str = "cert") -> tuple[Path, Path]:
-    """A self-signed certificate for localhost and 127.0.0.1, made by openssl: certificate, key."""
-    certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
+def certificate(directory: Path, names: str = "DNS:localhost,IP:127.0.0.1") -> tuple[Path, Path]:
+    """A self-signed certificate for `names` (subjectAltName), made by openssl: the paths of certificate and key."""
+    certificate, key = directory / "cert.pem", directory / "cert.key"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+         "-days", "2", "-subj", "/CN=localhost", "-addext", f"subjectAltName={names}",
          "-keyout", str(key), "-out", str(certificate)],
         check=True, capture_output=True,
     )  # fmt: skip

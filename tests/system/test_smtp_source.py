@@ -1,4 +1,4 @@
-"""The SMTP door under the load of Postfix's smtp-source."""
+"""The SMTP door under the load of Postfix's smtp-source, and as swaks sees it."""
 
 import asyncio
 import shutil
@@ -101,3 +101,29 @@ async def test_stopping_under_load_loses_no_message_that_was_answered() -> None:
 
     assert listener.connections == 0
     assert 200 <= said.count(STORED) <= taken
+
+
+@pytest.mark.skipif(shutil.which("swaks") is None, reason="swaks is not installed")
+async def test_swaks_is_told_about_each_recipient_and_its_message_is_taken() -> None:
+    taken: list[Received] = []
+
+    async def take(received: Received) -> None:
+        taken.append(received)
+
+    listener = Listener(CONFIG, take)
+    await listener.start()
+    host, port = listener.addresses[0]
+    recipients = "ourco+deal61@bcc.ourco.example,nobody@bcc.ourco.example,carla@client.example"
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *("swaks", "--server", host, "--port", str(port), "--pipeline"),
+            *("--from", "anna@ourco.example", "--to", recipients, "--body", ".\\n..\\nHello"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
+    finally:
+        await listener.stop()
+
+    assert [received.recipients for received in taken] == [("ourco+deal61@bcc.ourco.example",)]
+    assert b"\r\n\r\n.\r\n..\r\nHello" in taken[0].raw
+    assert (b"550 5.1.1" in said, b"550 5.7.1" in said) == (True, True)

@@ -52,6 +52,8 @@ class Arrival:
     """Items whose Smart Bcc addresses it was sent to, in order of RCPT, as the addresses name them."""
     forwarded: tuple[tuple[str, str], ...] = ()
     """External addresses found in a forward, and where (L15)."""
+    content_ids: tuple[str, ...] = ()
+    """T12: further ids, of its content, where the policy asks for them."""
     is_forward: bool = False
     """L16 (b): no external address in its headers, and a Smart Bcc address visible among its recipients."""
 
@@ -194,7 +196,7 @@ def _joint(scope: int, letter: _Letter) -> Joint:
         return Joint(letter.own, detached=True)
     return Joint(
         letter.own,
-        tuple(node(scope, alias) for alias in message.aliases),
+        tuple(node(scope, alias) for alias in (*message.aliases, *letter.arrival.content_ids)),
         tuple(node(scope, ref) for ref in references_of(message)),
     )
 

@@ -25,15 +25,19 @@ from maillinkd.mail.delivery import FolderBatch, FolderCursor, Received, Tempora
 from maillinkd.mail.forward import forwarded_addresses
 from maillinkd.mail.header import split
 from maillinkd.mail.message import Message, Role, header_date, parse
+from maillinkd.mail.rewritten import content_ids
 from maillinkd.store import cursors, inbound, journal, mailroom, quarantine
 from maillinkd.store.database import Database
 from maillinkd.store.quarantine import UNAUTHENTICATED, UNKNOWN_SENDER, UNREADABLE, Held
 
+COMMAND = "cli"
+"""The instance under which commands stand in the journal."""
 _T = TypeVar("_T")
 Line = dict[str, Any]
 IMPORT_CHUNK = 100
 """Messages a transaction while importing: about 20 ms, so that another process can write between two."""
-CONSUME_CHUNK = 50
+CONSUME_CHUNK = 20
+"""SMTP messages filed in a transaction: other mail that comes meanwhile waits for it."""
 DECIDE_CHUNK = 50
 MAX_BATCH = 200
 """SMTP messages that one group commit makes durable."""
@@ -97,12 +101,15 @@ class House:
             async with self._transaction():
                 pass
 
-    async def tell_unlogged(self, mailboxes: Collection[str] = ()) -> int:
-        """Writes the lines of decisions whose process died between commit and line. Returns how many."""
+    async def tell_unlogged(self, mailboxes: Collection[str] = (), *, smart_bcc: bool = False) -> int:
+        """Writes the lines of decisions whose process died between commit and line. Returns how many.
+
+        `mailboxes`, `smart_bcc`: what this process has taken over; commands that died count too.
+        """
         count = 0
         while True:
             async with self.database.reading() as connection:
-                lines = await journal.unlogged(connection, self._instance, mailboxes)
+                lines = await journal.unlogged(connection, {self._instance, COMMAND}, mailboxes, smart_bcc=smart_bcc)
             if not lines:
                 return count
             self._tell(lines)
@@ -131,7 +138,8 @@ class House:
             content = each.raw if each.raw is not None else each.headers
             message = _read(each.headers, each.received_at, each.size)
             if isinstance(message, Message):
-                parsed.append((each.uid, Arrival(message, each.raw, each.size, batch.mailbox)))
+                ids = _content_ids(self.office, owner, message, each.raw)
+                parsed.append((each.uid, Arrival(message, each.raw, each.size, batch.mailbox, content_ids=ids)))
             else:
                 unread.append((each.uid, _unreadable(IMAP, content, each.received_at, each.size, message)))
 
@@ -319,7 +327,9 @@ class House:
             for raw, received_at in group:
                 message = _read_mail(raw, received_at)
                 if isinstance(message, Message):
-                    arrivals.append(Arrival(message, raw if keep_raw else None, len(raw), mailbox))
+                    kept = raw if keep_raw else None
+                    ids = _content_ids(self.office, owner, message, kept)
+                    arrivals.append(Arrival(message, kept, len(raw), mailbox, content_ids=ids))
                 else:
                     when = received_at or datetime.now(UTC)
                     held.append(_unreadable(IMAP, raw, when, len(raw), message))
@@ -549,9 +559,18 @@ def _sort(office: Office, received: Received, *, trusted: bool, owner: str | Non
         len(received.raw),
         named=named,
         forwarded=tuple((each.address, each.evidence) for each in forwarded),
+        content_ids=_content_ids(office, who, message, received.raw),
         is_forward=visible and not external,
     )
     return replace(found, owner=who, arrival=arrival)
+
+
+def _content_ids(office: Office, owner: str, message: Message, raw: bytes | None) -> tuple[str, ...]:
+    """T12: for mail whose From is the owner's, and whose text is at hand."""
+    if raw is None or not office.policy.match_rewritten:
+        return ()
+    authors = [each.address for each in message.participants if each.role is Role.FROM]
+    return content_ids(message, raw) if any(office.writes_for(author, owner) for author in authors) else ()
 
 
 def _read(headers: bytes, received_at: datetime, size: int) -> Message | str:

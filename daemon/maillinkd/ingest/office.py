@@ -61,6 +61,12 @@ class Office:
         """The user whose address or confirmed alias this is (L14)."""
         return self.settings.owner_of(address)
 
+    def writes_for(self, address: str, owner: str) -> bool:
+        """Whether the address is the owner's: the user's, or that of a member of the team."""
+        user = self.owner_of_address(address)
+        team = self.settings.teams.get(owner)
+        return user is not None and (user == owner or (team is not None and user in team.members))
+
     def auto_link(self, owner: str, mailboxes: Collection[str]) -> bool:
         """Row 6: automatic linking is off for the owner, or for every mailbox in which the messages lie.
 

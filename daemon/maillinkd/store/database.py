@@ -179,8 +179,8 @@ async def _acquire(descriptor: int) -> None:
 
 
 _SQLSTATES = ("08", "28", "3D", "40", "53", "55", "57", "58")
-"""PostgreSQL's classes of what is the world's fault: connection, login, missing database, conflict, resources, operator,
-system. Whatever else it refuses was a wrong statement or value, and would be wrong again."""
+"""PostgreSQL's classes of what is the world's fault: connection, login, missing database, conflict, resources,
+operator, system. Whatever else it refuses was a wrong statement or value, and would be wrong again."""
 
 
 @contextmanager

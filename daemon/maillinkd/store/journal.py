@@ -118,14 +118,25 @@ async def newest(connection: AsyncConnection) -> int:
 
 
 async def unlogged(
-    connection: AsyncConnection, instance: str, mailboxes: Collection[str], limit: int = 1_000
+    connection: AsyncConnection,
+    instances: Collection[str],
+    mailboxes: Collection[str],
+    *,
+    smart_bcc: bool = False,
+    limit: int = 1_000,
 ) -> list[dict[str, Any]]:
-    """Lines of decisions whose process died before it had logged them: ours, and those of our mailboxes."""
+    """Lines of decisions whose process died before it had logged them.
+
+    Those of these instances, of mailboxes that are ours now, and with `smart_bcc` those that came by no mailbox.
+    """
+    ours = [decision.c.instance.in_(sorted(instances)), decision.c.mailbox.in_(sorted(mailboxes))]
+    if smart_bcc:
+        ours.append(decision.c.mailbox.is_(None))
     query: Select[Any] = (
         select(decision.c.id, decision.c.line)
         .where(
             decision.c.logged_at.is_(None),
-            or_(decision.c.instance == instance, decision.c.mailbox.in_(sorted(mailboxes))),
+            or_(*ours),
         )
         .order_by(decision.c.id)
         .limit(limit)

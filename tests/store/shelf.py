@@ -1,0 +1,81 @@
+"""Messages and threads as the tests of the store put them on the shelf: short, and only what the test is about."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from maillinkd.mail.message import Participant, Role
+from maillinkd.mail.threads import Known, node
+from maillinkd.store import mailroom
+from maillinkd.store.links import Settled, ThreadState
+from maillinkd.store.mailroom import NewMessage, Scope
+
+NOON = datetime(2025, 12, 15, 12, tzinfo=UTC)
+
+
+def at(minutes: int) -> datetime:
+    return NOON + timedelta(minutes=minutes)
+
+
+def letter(
+    scope: Scope, message_id: str, *, minutes: int = 0, people: Mapping[str, Role] | None = None
+) -> NewMessage:
+    """A message from berta to anna."""
+    own = node(scope.id, message_id)
+    people = people or {"berta@acme.example": Role.FROM, "anna@ourco.example": Role.TO}
+    return NewMessage(
+        node=own,
+        identity=mailroom.identity_in(scope.id, message_id.encode(), own),
+        message_id=message_id,
+        made_id=False,
+        sent_at=at(minutes),
+        received_at=at(minutes + 1),
+        subject="New roof",
+        base_subject="new roof",
+        participants=tuple(Participant(role, address) for address, role in people.items()),
+        evidence={address: "inline" for address, role in people.items() if role is Role.FORWARDED},
+        refers=(),
+        last_reference=None,
+        forward=False,
+        detached=False,
+        names=None,
+        marks=frozenset(),
+        headers=b"Subject: New roof\r\n",
+        size=1024,
+        raw=None,
+        undecided=False,
+    )
+
+
+async def thread_of(connection: AsyncConnection, scope: Scope, letters: Sequence[NewMessage]) -> int:
+    """Stores the messages in a thread of their own, and returns its label."""
+    (label,) = await mailroom.open_threads(connection, scope.id, 1)
+    await mailroom.store(connection, scope.id, letters)
+    await mailroom.write_nodes(connection, {each.node: Known(label, borne=True, detached=False) for each in letters})
+    return label
+
+
+def state(scope: Scope, label: int, **fields: object) -> ThreadState:
+    """A thread as it stands when nothing is to be said of it."""
+    plain = ThreadState(
+        id=label,
+        number=label,
+        scope=scope.id,
+        started_at=at(0),
+        last_message_at=at(0),
+        message_count=1,
+        id_count=1,
+        subject="New roof",
+        reason=None,
+        candidates=(),
+        flags=frozenset(),
+        slot_lost=False,
+        decision=None,
+    )
+    return replace(plain, **fields)  # type: ignore[arg-type]
+
+
+def settled(state: ThreadState, decision: int, *, is_new: bool = False) -> Settled:
+    return Settled(state, decision, is_new=is_new)
