@@ -2,13 +2,17 @@
 
 import os
 import re
-import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from maillinkd.cli.root import app
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "daemon" / "maillinkd"
@@ -32,13 +36,18 @@ FOREIGN = (
 )
 
 
-def tracked() -> list[Path]:
-    """Every file of the repository, also those not yet committed."""
-    listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    return [path for name in listing.split("\0") if name and (path := ROOT / name).is_file()]
+def ours() -> list[Path]:
+    """Every file that belongs to the repository: what .gitignore names is left out, without asking git."""
+    ignored = {line.rstrip("/") for line in (ROOT / ".gitignore").read_text().splitlines()} | {".git"}
+
+    def belongs(path: Path) -> bool:
+        return not any(path.match(pattern) for pattern in ignored)
+
+    found = []
+    for directory, names, files in os.walk(ROOT):
+        names[:] = [name for name in names if belongs(Path(directory, name))]
+        found += [Path(directory, name) for name in files if belongs(Path(directory, name))]
+    return found
 
 
 def test_the_source_root_is_no_package() -> None:
@@ -73,7 +82,7 @@ def test_no_file_names_a_machine_or_a_package_index(pattern: str) -> None:
     foreign = re.compile(pattern)
     named = [
         f"{path.relative_to(ROOT)}:{number}"
-        for path in tracked()
+        for path in ours()
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1)
         if foreign.search(line) and path.name != "Makefile"  # whose `lock` tells uv to leave them out
     ]
@@ -115,6 +124,52 @@ def test_the_gate_runs_what_make_test_runs() -> None:
 @pytest.mark.parametrize("command", ["make run", "make test"])
 def test_the_readme_shows_both_commands(command: str) -> None:
     assert command in (ROOT / "README.md").read_text()
+
+
+def commands() -> dict[str, str]:
+    """Every command of the command line by its words ("items list"), with its `--help`."""
+    runner = CliRunner()
+    found = {}
+
+    def walk(node: Any, words: tuple[str, ...]) -> None:
+        for name, child in getattr(node, "commands", {}).items():
+            walk(child, (*words, name))
+        if not hasattr(node, "commands"):
+            result = runner.invoke(app, [*words, "--help"], terminal_width=200)
+            found[" ".join(words)] = result.output
+
+    walk(get_command(app), ())
+    return found
+
+
+HELP = commands()
+
+
+def test_the_commands_that_were_promised_are_there() -> None:
+    """contract.md, Commands; as far as they are built."""
+    promised = """
+        run, sync, check, demo, import mail, import items, items list, items show, items set, threads list,
+        threads show, link, unlink, explain, decide, decisions, quarantine list, quarantine show, quarantine release,
+        quarantine drop, status, smartbcc address, db upgrade, db check
+    """
+
+    assert {" ".join(words.split()) for words in promised.split(",")} - HELP.keys() == set()
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    description, example, lines = HELP[command].partition("Example")
+
+    assert len(description.splitlines()) > 3
+    assert example
+    assert re.search(rf"maillinkd (?:--\S+ (?:\S+ )?)*{re.escape(command)}\b", lines)
+
+
+def test_every_command_stands_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    named = r"(?:`|maillinkd (?:--\S+ (?:\S+ )?)*)"
+
+    assert [command for command in HELP if not re.search(rf"{named}{re.escape(command)}\b", readme)] == []
 
 
 def test_every_decision_has_its_number_once() -> None:

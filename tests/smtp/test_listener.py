@@ -6,6 +6,7 @@ import logging
 import smtplib
 import socket
 import ssl
+import struct
 import subprocess
 from collections import Counter
 from dataclasses import replace
@@ -478,12 +479,16 @@ async def test_a_client_that_leaves_after_the_dot_does_not_undo_the_commit(way: 
         await client.writer.drain()
         await asyncio.wait_for(inbound.begun.wait(), PATIENCE)
         if way == "reset":
+            client.writer.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
             client.writer.transport.abort()
+            await _until(lambda: listener.connections == 0)
         elif way == "close":
             await client.close()
         else:
             client.writer.write_eof()
-        async with await Client.greeted(listener):  # by now the listener has seen the first one leave
+        async with await Client.greeted(listener):  # so much later
             inbound.go_on.set()
             if way == "half-close":
                 assert (await client.reply()).startswith("250 ")
@@ -843,6 +848,8 @@ async def test_old_tls_and_no_tls_at_all_end_the_connection_and_nothing_else(tls
     old.minimum_version = ssl.TLSVersion.TLSv1
     old.maximum_version = ssl.TLSVersion.TLSv1_1
     async with tls.listening(Inbound()) as listener:
+        assert listener.tls
+        assert listener.tls.minimum_version == ssl.TLSVersion.TLSv1_2
         async with await Client.greeted(listener) as client:
             await client.ask("STARTTLS")
             with pytest.raises((ssl.SSLError, ConnectionError)):

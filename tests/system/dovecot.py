@@ -1,5 +1,9 @@
-"""A private Dovecot for tests: free ports, its own directory, stopped by its own process id."""
+"""A private Dovecot for the tests: free ports of 127.0.0.1, a directory of its own, stopped by its process id.
 
+The fixture `dovecot` is one server a session; users need not be made, each name is a mailbox of its own.
+"""
+
+import grp
 import os
 import pwd
 import shutil
@@ -11,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import pytest
 
 PASSWORD = "secret-pass"
 _FOLDERS = """
@@ -110,9 +116,10 @@ def certificate(directory: Path, names: str = "DNS:localhost,IP:127.0.0.1") -> t
 
 @contextmanager
 def running_dovecot(extra: str = "", mail: str = "maildir:%h") -> Iterator[Dovecot]:
-    """Starts a server, as root (mail then belongs to `nobody`'s stand-in) or as any user, and stops it.
+    """Starts a server, by root or by any user, and stops it.
 
-    `extra`: more configuration. Raises RuntimeError with the server's words if it does not start.
+    `extra`: more configuration; `mail`: mail_location. Raises RuntimeError with the server's words if it does not
+    start.
     """
     program = dovecot_path()
     if program is None:
@@ -148,34 +155,27 @@ def running_dovecot(extra: str = "", mail: str = "maildir:%h") -> Iterator[Dovec
 
 
 def _owner() -> str:
-    if os.getuid():
-        return pwd.getpwuid(os.getuid()).pw_name
-    return next(name for name in ("mail", "nobody") if _exists(name))
-
-
-def _exists(user: str) -> bool:
-    try:
-        pwd.getpwnam(user)
-    except KeyError:
-        return False
-    return True
+    """Whose the mail is: Dovecot serves none that is root's."""
+    return pwd.getpwuid(os.getuid()).pw_name if os.getuid() else "mail"
 
 
 def _configuration(server: Dovecot, user: str, extra: str, mail: str) -> str:
     account = pwd.getpwnam(user)
-    group = subprocess.run(["id", "-gn", user], capture_output=True, text=True, check=True).stdout.strip()
-    internal = {"default_login_user": user, "default_internal_user": user, "default_internal_group": group}
-    if os.getuid() == 0:
-        internal = {}
-    lines = "\n".join(f"{key} = {value}" for key, value in internal.items())
-    no_chroot = "" if os.getuid() == 0 else "chroot ="
+    by_root = os.getuid() == 0
+    group = grp.getgrgid(account.pw_gid).gr_name
+    internal = (
+        ""
+        if by_root
+        else f"default_login_user = {user}\ndefault_internal_user = {user}\ndefault_internal_group = {group}"
+    )
+    no_chroot = "" if by_root else "chroot ="
     return f"""
 protocols = imap
 listen = 127.0.0.1
 base_dir = {server.directory}/run
 state_dir = {server.directory}/state
 log_path = {server.directory}/log
-{lines}
+{internal}
 ssl = yes
 ssl_cert = <{server.directory}/cert.pem
 ssl_key = <{server.directory}/cert.key
@@ -232,3 +232,12 @@ def _wait_for_greeting(process: "subprocess.Popen[str]", port: int) -> None:
         except OSError:
             time.sleep(0.05)
     raise RuntimeError("dovecot does not answer")
+
+
+@pytest.fixture(scope="session")
+def dovecot() -> Iterator[Dovecot]:
+    """One server for the whole session."""
+    if dovecot_path() is None:
+        pytest.skip("Dovecot is not installed")
+    with running_dovecot() as server:
+        yield server

@@ -1,7 +1,7 @@
 """The other end of an IMAP connection, as a test wants it: a small server that misbehaves on demand, and a proxy.
 
 `FakeServer` serves folders out of memory and speaks enough IMAP4rev1 for our client. What it says to a command can be
-replaced (`on`), its connections can be cut after so many bytes (`cut_after`), and it keeps what it was told.
+replaced (`on`), its connections can be cut after so many bytes (`cuts`), and it keeps what it was told.
 """
 
 import asyncio
@@ -68,8 +68,8 @@ class FakeServer:
         self.greeting = "* OK ready"
         self.says_uidnext = True
         self.says_uidvalidity = True
-        self.cut_after: int | None = None
-        """The connections to come are reset when so many bytes were sent."""
+        self.cuts: list[int] = []
+        """For each connection to come, after how many bytes it is cut; those beyond the list are not."""
         self.replies: dict[str, Reply] = {}
         self.commands: list[str] = []
         """What was asked, without tags."""
@@ -155,7 +155,7 @@ class FakeConnection:
         self.idling = False
         self.told = 0
         """How many messages the client knows of."""
-        self._room = server.cut_after
+        self._room = server.cuts.pop(0) if server.cuts else None
         self._ended = False
 
     async def say(self, *lines: str) -> None:

@@ -2,13 +2,17 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+import os
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+
+from maillinkd.cli import exit_codes
 
 if TYPE_CHECKING:  # reading it takes a tenth of a second, which `--help` need not wait for
     from maillinkd.settings import Settings
@@ -70,7 +74,7 @@ def command(app: typer.Typer, name: str, *examples: str) -> Callable[[_Work], _W
         @wraps(work)
         def run(ctx: typer.Context, *, config: Path | None, json: bool, **arguments: Any) -> None:
             given = (ctx.obj or Given()).with_options(config, json)
-            raise typer.Exit(_do(work, given, arguments) or 0)
+            raise typer.Exit(_run(work, given, arguments))
 
         context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         shared = [
@@ -87,12 +91,18 @@ def command(app: typer.Typer, name: str, *examples: str) -> Callable[[_Work], _W
     return make
 
 
-def _do(work: Callable[..., Any], given: Given, arguments: dict[str, Any]) -> int | None:
-    found: int | None | Awaitable[int | None] = work(given, **arguments)
-    if inspect.iscoroutine(found):
-        return asyncio.run(found)
-    assert not isinstance(found, Awaitable)
-    return found
+def _run(work: Callable[..., Any], given: Given, arguments: dict[str, Any]) -> int:
+    """Ends quietly where somebody interrupts us, or no longer reads what we print."""
+    try:
+        found = work(given, **arguments)
+        if inspect.iscoroutine(found):
+            found = asyncio.run(found)
+    except KeyboardInterrupt:
+        return exit_codes.INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to be flushed at exit
+        return exit_codes.OK
+    return found or exit_codes.OK
 
 
 def epilog(examples: tuple[str, ...]) -> str:

@@ -439,13 +439,13 @@ class _Follower:
             await self._catch_up(connection, [watched])
         if connection.open != watched:
             return  # it cannot be opened any more: the next one is watched
-        next_look = self._looked_at + self._account.poll_interval
-        if await self._idle(connection, next_look if others else None):
+        next_look = self._looked_at + self._account.poll_interval if others else self._listed_at + _RELIST
+        if await self._idle(connection, next_look):
             if connection.changed:
                 await self._see(connection, watched)
         else:
             self._say(State.POLLING, folder=watched.name)
-            await asyncio.sleep(max(0.0, next_look - self._loop.time()))
+            await asyncio.sleep(self._account.poll_interval)
             await self._visit(connection, watched)
         self._up_to_date()
         if self._loop.time() - self._looked_at >= min(_LOOK_AROUND, self._account.poll_interval):
@@ -465,12 +465,12 @@ class _Follower:
             raise ImapError("none of the configured folders can be opened")
         return folders[0], folders[1:]
 
-    async def _idle(self, connection: Connection, until: float | None) -> bool:
+    async def _idle(self, connection: Connection, until: float) -> bool:
         """Waits for the server to say something. False, at once, where it does not offer IDLE or refuses it."""
         if "IDLE" not in connection.capabilities:
             return False
         self._say(State.WATCHING, folder=connection.open.name if connection.open else "")
-        longest = self._deadlines.idle_longest if until is None else max(0.0, until - self._loop.time())
+        longest = max(0.0, until - self._loop.time())
         try:
             await connection.idle(longest)
         except Refused as error:

@@ -190,8 +190,8 @@ class Reading:
         self._expect(sum(len(chunk.uids) for chunk in chunks))
         loop = asyncio.get_running_loop()
         end = loop.time() + SLICE
-        for chunk in chunks:
-            if loop.time() > end:
+        for at, chunk in enumerate(chunks):
+            if at and loop.time() > end:
                 self.finished = False
                 return
             if self._connection.changed:

@@ -437,8 +437,8 @@ def _has_twins(letters: Sequence[Stored]) -> bool:
 
 
 def shown_id(message_id: str) -> str:
-    """A message-id as the contract shows it."""
-    return f"<{message_id}>"
+    """A message-id as the contract shows it; bytes in it that are no UTF-8 can be compared, but not shown."""
+    return f"<{mailroom.storable(message_id)}>"
 
 
 def _newest_id(file: File) -> str | None:

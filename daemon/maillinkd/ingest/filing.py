@@ -327,7 +327,7 @@ def _stored(
     return Stored(
         id=number,
         node=letter.own,
-        message_id=message.message_id,
+        message_id=mailroom.storable(message.message_id),
         made_id=message.made_id,
         sent_at=message.sent_at,
         subject=message.subject,

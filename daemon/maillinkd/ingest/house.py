@@ -34,8 +34,10 @@ COMMAND = "cli"
 """The instance under which commands stand in the journal."""
 _T = TypeVar("_T")
 Line = dict[str, Any]
-IMPORT_CHUNK = 100
-"""Messages a transaction while importing: about 20 ms, so that another process can write between two."""
+CHUNK = 500
+"""Messages that are filed in one transaction."""
+SHARED_CHUNK = 50
+"""The same while others want to write too: about 20 ms, so that they need not wait long."""
 CONSUME_CHUNK = 20
 """SMTP messages filed in a transaction: other mail that comes meanwhile waits for it."""
 DECIDE_CHUNK = 50
@@ -66,6 +68,7 @@ class House:
         self._queue: list[tuple[Received, asyncio.Future[None]]] = []
         self._arrived = asyncio.Event()
         self._kept = asyncio.Event()
+        self._takes_mail = False
 
     # -- telling ------------------------------------------------------------------------------------------------
 
@@ -129,7 +132,20 @@ class House:
             return await cursors.known_uids(connection, mailbox, folder, uidvalidity, low, high)
 
     async def file(self, batch: FolderBatch) -> None:
-        """Files what a FETCH brought and moves the folder's cursor, in one transaction."""
+        """Files what a FETCH brought; the transaction that files the last of it moves the folder's cursor.
+
+        Where a crash comes in between, what was filed is met again and known (T11).
+        """
+        slices = list(_groups(batch.messages, self._chunk())) or [[]]
+        *early, last = [replace(batch, messages=tuple(each)) for each in slices]
+        for each in early:
+            await self._file(replace(each, gone=()), last=False)
+        await self._file(replace(batch, messages=last.messages), last=True)
+
+    def _chunk(self) -> int:
+        return SHARED_CHUNK if self._takes_mail or self.database.is_shared() else CHUNK
+
+    async def _file(self, batch: FolderBatch, *, last: bool) -> None:
         owner = self.office.owner_of_mailbox(batch.mailbox)
         order = Order.FIRST_SYNC if batch.first_sync else Order.NOW
         parsed: list[tuple[int, Arrival]] = []
@@ -144,7 +160,7 @@ class House:
                 unread.append((each.uid, _unreadable(IMAP, content, each.received_at, each.size, message)))
 
         async def act(connection: AsyncConnection, held: Sequence[tuple[int, Held]]) -> list[Line]:
-            folder = await cursors.move(connection, batch.mailbox, batch.folder, batch.cursor)
+            folder = await cursors.move(connection, batch.mailbox, batch.folder, batch.cursor if last else None)
             validity = batch.cursor.uidvalidity
             set_aside = {uid for uid, _ in held}
             arrivals = [
@@ -223,6 +239,7 @@ class House:
 
     async def keep_what_comes(self) -> None:
         """Commits what `take` was given, group by group, until cancelled."""
+        self._takes_mail = True
         while True:
             await self._arrived.wait()
             group, self._queue = self._queue[:MAX_BATCH], self._queue[MAX_BATCH:]
@@ -319,7 +336,7 @@ class House:
         owner = self.office.owner_of_mailbox(mailbox)
         keep_raw = self.office.settings.mailboxes[mailbox].store == "full"
         read = new = quarantined = 0
-        groups = _groups(mails, IMPORT_CHUNK)
+        groups = _groups(mails, self._chunk())
         first, second = next(groups, []), next(groups, None)
         order = Order.NOW if second is None else Order.LATER
         for group in chain([first], [second] if second is not None else [], groups):
@@ -351,7 +368,7 @@ class House:
         """Decides threads whose messages were placed by an import, be it one that was cut off."""
         while True:
             async with self.database.reading() as connection:
-                found = await mailroom.undecided_threads(connection, IMPORT_CHUNK)
+                found = await mailroom.undecided_threads(connection, self._chunk())
             if not found:
                 return
             by_scope = defaultdict[tuple[str, str], list[int]](list)
@@ -385,7 +402,7 @@ class House:
             sorted_.append(_sort(self.office, received, trusted=True))
             read += 1
         sorted_.sort(key=lambda each: each.sent_at)
-        for group in _groups(sorted_, IMPORT_CHUNK):
+        for group in _groups(sorted_, SHARED_CHUNK):
             async with self._transaction() as connection:
                 lines: list[Line] = []
                 stored = 0

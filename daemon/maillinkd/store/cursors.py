@@ -24,7 +24,7 @@ IMPORTED = "(import)"
 async def cursor(connection: AsyncConnection, mailbox: str, name: str) -> FolderCursor | None:
     """Where the folder stands, None if it was never read."""
     row = (await connection.execute(select(folder).where(folder.c.mailbox == mailbox, folder.c.name == name))).first()
-    if row is None:
+    if row is None or row.uidvalidity == _NEVER_READ.uidvalidity:
         return None
     return FolderCursor(row.uidvalidity, row.top, row.bottom, row.since, row.before_since)
 
@@ -46,21 +46,33 @@ async def known_uids(
     return set((await connection.execute(query)).scalars())
 
 
-async def move(connection: AsyncConnection, mailbox: str, name: str, to: FolderCursor) -> int:
-    """Moves the cursor and returns the folder's number."""
-    values = {
+async def move(connection: AsyncConnection, mailbox: str, name: str, to: FolderCursor | None) -> int:
+    """Moves the cursor, unless `to` is None, and returns the folder's number.
+
+    A folder whose cursor was never moved counts as never read.
+    """
+    query = select(folder.c.id).where(folder.c.mailbox == mailbox, folder.c.name == name)
+    number = (await connection.execute(query)).scalar()
+    values = _row_of(to or _NEVER_READ)
+    if number is None:
+        new = folder.insert().values(mailbox=mailbox, name=name, **values).returning(folder.c.id)
+        number = (await connection.execute(new)).scalar_one()
+    elif to is not None:
+        await connection.execute(folder.update().where(folder.c.id == number).values(values))
+    return int(number)
+
+
+_NEVER_READ = FolderCursor(uidvalidity=-1, top=0, bottom=0, since=None, before_since=0)
+
+
+def _row_of(to: FolderCursor) -> dict[str, Any]:
+    return {
         "uidvalidity": to.uidvalidity,
         "top": to.top,
         "bottom": to.bottom,
         "since": to.since,
         "before_since": to.before_since,
     }
-    known = folder.update().where(folder.c.mailbox == mailbox, folder.c.name == name).values(values)
-    number = (await connection.execute(known.returning(folder.c.id))).scalar()
-    if number is None:
-        new = folder.insert().values(mailbox=mailbox, name=name, **values).returning(folder.c.id)
-        number = (await connection.execute(new)).scalar_one()
-    return int(number)
 
 
 async def imported_folder(connection: AsyncConnection, mailbox: str) -> int:
@@ -125,7 +137,11 @@ async def mailboxes_of(connection: AsyncConnection, threads: Collection[int]) ->
 
 async def folders(connection: AsyncConnection) -> list[dict[str, Any]]:
     """Every folder that was read, by mailbox and name."""
-    query = select(folder).where(folder.c.name != IMPORTED).order_by(folder.c.mailbox, folder.c.name)
+    query = (
+        select(folder)
+        .where(folder.c.name != IMPORTED, folder.c.uidvalidity >= 0)
+        .order_by(folder.c.mailbox, folder.c.name)
+    )
     return [
         {
             "mailbox": row.mailbox,

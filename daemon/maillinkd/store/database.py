@@ -37,6 +37,9 @@ class Database:
         self._writer_lock = _lock_file(path, "writer")
         self._checkpoint_lock = _lock_file(path, "checkpoint")
         self._checkpoints = False
+        self._presence = _lock_file(path, "open")
+        if self._presence is not None:
+            fcntl.lockf(self._presence, fcntl.LOCK_SH)
 
     @property
     def engine(self) -> AsyncEngine:
@@ -50,6 +53,17 @@ class Database:
     @property
     def is_sqlite(self) -> bool:
         return self._engine.dialect.name == "sqlite"
+
+    def is_shared(self) -> bool:
+        """Whether another process has the database open: then nobody may keep it to himself for long."""
+        if self._presence is None:
+            return False  # PostgreSQL locks a scope, not the database
+        try:
+            fcntl.lockf(self._presence, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        fcntl.lockf(self._presence, fcntl.LOCK_SH)
+        return False
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -102,10 +116,10 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
-        for descriptor in (self._writer_lock, self._checkpoint_lock):
+        for descriptor in (self._writer_lock, self._checkpoint_lock, self._presence):
             if descriptor is not None:
                 os.close(descriptor)
-        self._writer_lock = self._checkpoint_lock = None
+        self._writer_lock = self._checkpoint_lock = self._presence = None
 
 
 def open_database(url: str) -> Database:

@@ -9,7 +9,7 @@ from datetime import datetime
 from hashlib import blake2b, sha256
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from maillinkd.directory.item import ItemRef
@@ -262,7 +262,7 @@ def _message_row(scope_id: int, each: NewMessage) -> dict[str, Any]:
         "subject": storable(each.subject),
         "base_subject": storable(each.base_subject),
         "participants": json.dumps(people, ensure_ascii=False),
-        "refers": json.dumps([storable(ref) for ref in each.refers]) if each.refers else "[]",
+        "refers": json.dumps(each.refers) if each.refers else "[]",  # ASCII: keeps bytes that are no UTF-8 (T2)
         "last_reference": each.last_reference,
         "forward": each.forward,
         "detached": each.detached,
@@ -357,7 +357,7 @@ async def undecided_threads(connection: AsyncConnection, limit: int) -> list[tup
         select(scope.c.owner, scope.c.channel, message_ref.c.thread)
         .join(messages, messages.c.scope == scope.c.id)
         .join(message_ref, message_ref.c.node == messages.c.node)
-        .where(messages.c.undecided)
+        .where(text("message.undecided"))  # as the partial index says it: `= 1` would not use it
         .order_by(messages.c.id)
         .limit(limit)
     )

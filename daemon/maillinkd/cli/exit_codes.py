@@ -1,0 +1,33 @@
+"""Exit codes (contract.md, Commands; the high ones are those of sysexits.h)."""
+
+OK = 0
+FAILED = 1
+USAGE = 2
+UNREACHABLE = 69
+TRY_LATER = 75
+NOT_PERMITTED = 77
+CONFIGURATION = 78
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
+
+
+def of(error: BaseException) -> int | None:
+    """The exit code for what is the admin's or the world's fault; None for a bug."""
+    from maillinkd.imap.errors import ImapError, LoginRefused, NoPassword
+    from maillinkd.ingest.hand import NotPermitted, Refused
+    from maillinkd.mail.delivery import TemporaryFailure
+    from maillinkd.settings import ConfigurationError
+    from maillinkd.store.upgrade import WrongSchema
+
+    match error:
+        case ConfigurationError() | NoPassword():
+            return CONFIGURATION
+        case NotPermitted() | LoginRefused():
+            return NOT_PERMITTED
+        case TemporaryFailure():
+            return TRY_LATER
+        case ImapError():
+            return UNREACHABLE
+        case Refused() | WrongSchema() | OSError():
+            return FAILED
+    return None

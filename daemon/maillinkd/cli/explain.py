@@ -1,0 +1,3 @@
+import typer
+def add_to(root: typer.Typer) -> None:
+    pass
