@@ -334,8 +334,7 @@ class _Daemon:
             new.require_secrets(served.mailboxes, smart_bcc=served.smart_bcc)
             office = office_of(new)
             if self._listener is not None:
-                self._listener.config = _listener_config(new)
-                self._listener.reload_tls()
+                self._listener.reconfigure(_listener_config(new))
         except (ConfigurationError, OSError, ValueError) as error:
             log.error("configuration refused; the old one stays", error=str(error))  # noqa: TRY400  # the admin's
             sdnotify.ready("the new configuration was refused")
@@ -387,6 +386,7 @@ def _listener_config(settings: Settings) -> ListenerConfig:
         max_message_size=bcc.max_message_size,
         tls_certificate=bcc.tls_certificate,
         tls_key=bcc.tls_key,
+        spool_directory=path.parent if (path := settings.database.sqlite_path()) else None,
         exempt_clients=("127.0.0.0/8", "::1/128", *map(str, bcc.trusted_relays)),
     )
 

@@ -1,6 +1,6 @@
 """A private Dovecot for the tests: free ports of 127.0.0.1, a directory of its own, stopped by its process id.
 
-The fixture `dovecot` is one server a session; users need not be made, each name is a mailbox of its own.
+Users need not be made: each name is a mailbox of its own, and all have one password.
 """
 
 import grp
@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-import pytest
 
 PASSWORD = "secret-pass"
 _FOLDERS = """
@@ -232,12 +230,3 @@ def _wait_for_greeting(process: "subprocess.Popen[str]", port: int) -> None:
         except OSError:
             time.sleep(0.05)
     raise RuntimeError("dovecot does not answer")
-
-
-@pytest.fixture(scope="session")
-def dovecot() -> Iterator[Dovecot]:
-    """One server for the whole session."""
-    if dovecot_path() is None:
-        pytest.skip("Dovecot is not installed")
-    with running_dovecot() as server:
-        yield server

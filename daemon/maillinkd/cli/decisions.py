@@ -15,16 +15,14 @@ from maillinkd.cli import values
 from maillinkd.cli.given import Given, command
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from maillinkd.store.database import Database
 
 POLL = 0.25
 """Seconds between two looks at the journal."""
 PATIENCE = 60.0
 """Seconds for which a number that is missing in the journal is looked for: its transaction may still be open."""
-LOOK_BACK = 1_000
-"""Decisions before the newest among which numbers are already missed when `--follow` begins."""
+MISSED = 1_000
+"""How many missing numbers are looked for at once, the highest ones."""
 PAGE = 1_000
 
 Line = dict[str, Any]
@@ -87,17 +85,14 @@ def say_decision(given: Given, line: Line) -> None:
         output.say(f"{line['decision']!s:>6}  {line['timestamp'][:10]} {decision_text(line)}")
 
 
-async def _follow(
-    given: Given, database: "Database", after: int, since: datetime | None, reason: str | None
-) -> None:
+async def _follow(given: Given, database: "Database", after: int, since: datetime | None, reason: str | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     tail = Tail(after)
     while not stop.is_set() and not _reader_is_gone():
-        async with database.reading() as connection:
-            found = await tail.look(connection, loop.time())
+        found = await tail.look(database, loop.time())
         for line in found:
             if (reason is None or line["reason"] == reason) and (since is None or _at(line) >= since):
                 say_decision(given, line)
@@ -132,33 +127,28 @@ class Tail:
         self._missing: dict[int, float] = {}
         """Number to the time at which it was first missed."""
 
-    async def look(self, connection: "AsyncConnection", now: float) -> list[Line]:
+    async def look(self, database: "Database", now: float) -> list[Line]:
         """What is new since the last look, in order of the numbers; at most PAGE of the highest numbers at once."""
         from maillinkd.store import journal
 
-        self._forget(now)
-        late = []
-        if self._missing:
-            late = await journal.lines(connection, among=list(self._missing), limit=len(self._missing))
-        new = await journal.lines(connection, after=self._after, limit=PAGE)
-        numbers = [line["decision"] for line in new]
-        newest = await journal.newest(connection) if len(new) == PAGE else max(numbers, default=self._after)
-        self._miss(numbers, newest - LOOK_BACK, now)
+        self._missing = {number: at for number, at in self._missing.items() if now - at < PATIENCE}
+        async with database.reading() as connection:
+            late = await journal.lines(connection, among=list(self._missing), limit=MISSED) if self._missing else []
+            new = await journal.lines(connection, after=self._after, limit=PAGE)
+            newest = await journal.newest(connection)
+        self._miss([line["decision"] for line in new], newest, now)
         for line in late:
             self._missing.pop(line["decision"], None)
-        self._after = max(numbers, default=self._after)
         return late + new
 
-    def _miss(self, numbers: Iterable[int], from_: int, now: float) -> None:
+    def _miss(self, numbers: Iterable[int], newest: int, now: float) -> None:
         """Notes the gaps; one that lies far behind the newest decision will not be filled any more."""
-        before = self._after
         for number in numbers:
-            for missing in range(max(before + 1, from_), number):
-                self._missing[missing] = now
-            before = number
-
-    def _forget(self, now: float) -> None:
-        self._missing = {number: at for number, at in self._missing.items() if now - at < PATIENCE}
+            gap = range(max(self._after + 1, newest - MISSED), number)
+            self._missing |= dict.fromkeys(gap, now)
+            self._after = number
+        for number in sorted(self._missing)[:-MISSED]:
+            del self._missing[number]
 
 
 async def decide(
@@ -208,4 +198,3 @@ async def decide(
         nothing="nothing changes",
     )
     output.say(f"{len(lines)} of {looked_at} threads " + ("would change" if dry_run else "changed"))
-

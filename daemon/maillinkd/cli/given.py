@@ -51,7 +51,12 @@ class Given:
 def group(name: str, help: str, *examples: str) -> typer.Typer:
     """A command that only has others under it."""
     app = typer.Typer(
-        name=name, help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None, epilog=epilog(examples)
+        name=name,
+        help=help,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        epilog=epilog(examples),
     )
 
     @app.callback()

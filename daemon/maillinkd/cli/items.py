@@ -84,14 +84,20 @@ async def show(given: Given, item: _Item) -> None:
     thread_table(threads)
 
 
-@command(app, "set", "maillinkd items set deal:61 status=won", "maillinkd items set person:3 addresses=a@x.example,b@x.example")
+@command(
+    app,
+    "set",
+    "maillinkd items set deal:61 status=won",
+    "maillinkd items set person:3 addresses=a@x.example,b@x.example",
+)
 async def set_fields(
     given: Given,
     item: _Item,
     fields: Annotated[
         list[str],
         typer.Argument(
-            metavar="FIELD=VALUE...", help="null clears a field, lists are separated by commas, flags are true or false."
+            metavar="FIELD=VALUE...",
+            help="null clears a field, lists are separated by commas, flags are true or false.",
         ),
     ],
 ) -> None:

@@ -2,11 +2,11 @@
 
 import gzip
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from maillinkd.mail.mbox import maildir_received_at, read_mbox
 
@@ -60,15 +60,14 @@ class Reader:
         self._files = files
         self.problems: list[str] = []
 
-    def mails(self) -> Iterator[Mail]:
+    def mails(self) -> Generator[Mail, None, None]:
         """The bytes of each mail, and when it was received, where the file tells."""
         for file in self._files:
             try:
                 with file.path.open("rb") as raw:
-                    zipped = raw.peek(2)[:2] == _GZIP
-                    if zipped:
+                    if raw.peek(2)[:2] == _GZIP:
                         with gzip.open(raw) as stream:
-                            yield from self._read(file, stream)
+                            yield from self._read(file, cast(BinaryIO, stream))
                     else:
                         yield from self._read(file, raw)
             except (OSError, EOFError) as error:  # gzip.BadGzipFile is an OSError; EOFError: it was cut off

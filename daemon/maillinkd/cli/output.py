@@ -25,9 +25,14 @@ def say(text: str = "") -> None:
     sys.stdout.flush()
 
 
+def escaped(text: str) -> str:
+    """The text on one line, with what could steer a terminal written as an escape."""
+    return plain(text, 10_000)
+
+
 def complain(text: str) -> None:
     """Prints one line on standard error."""
-    sys.stderr.write(f"{plain(text, 10_000)}\n")
+    sys.stderr.write(f"{escaped(text)}\n")
     sys.stderr.flush()
 
 

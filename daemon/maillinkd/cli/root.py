@@ -1,7 +1,8 @@
 """`maillinkd` itself, and all commands under it."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 import typer
 
@@ -52,6 +53,11 @@ for part in (running, importing, items, threads, hand, explain, decisions, quara
     part.add_to(app)
 
 
+@cache
+def _command() -> Any:
+    return typer.main.get_command(app)
+
+
 def call(arguments: Sequence[str]) -> None:
     """Runs the command. Ends with SystemExit, or with what the command raised."""
-    typer.main.get_command(app).main(list(arguments), prog_name="maillinkd")
+    _command().main(list(arguments), prog_name="maillinkd")

@@ -106,7 +106,10 @@ def _say_summaries(given: Given, outcomes: "dict[str, Summary | Exception]") -> 
     else:
         output.table(
             ("mailbox", "#filed", "#gone", "folders", "missing folders"),
-            ((name, each.filed, each.gone, ", ".join(each.folders), ", ".join(each.missing_folders)) for name, each in done.items()),
+            (
+                (name, each.filed, each.gone, ", ".join(each.folders), ", ".join(each.missing_folders))
+                for name, each in done.items()
+            ),
             nothing="no mailbox was synced",
         )
     return _complain_of(outcomes)

@@ -11,8 +11,6 @@ from maillinkd.cli.given import Given, command
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from maillinkd.settings import Settings
     from maillinkd.store.views import Counts
 
@@ -25,13 +23,19 @@ async def status(given: Given) -> None:
     """Shows each mailbox and folder, what waits for somebody, and whose data is no longer configured (removed)."""
     from maillinkd.app import open_house
     from maillinkd.cli import output
-    from maillinkd.store import views
+    from maillinkd.store import cursors, views
 
     settings = given.settings()
     async with open_house(settings) as house, house.database.reading() as connection:
-        mailboxes = await _mailboxes(connection, settings)
+        reports, folders = await cursors.reports(connection), await cursors.folders(connection)
+        stored = await views.stored_in_folders(connection)
+        holders = await views.holders(connection, datetime.now(UTC))
         owners = _owners(await views.owners(connection), settings)
         counts, reasons = await views.counts(connection), await views.reasons(connection)
+    names = {*settings.mailboxes, *reports, *(mailbox for mailbox, _ in stored)}
+    mailboxes = [
+        _mailbox(name, settings, reports.get(name, {}), folders, stored, holders.get(name)) for name in sorted(names)
+    ]
     if given.json:
         for mailbox in mailboxes:
             output.say_json({"event": "mailbox", **mailbox})
@@ -48,19 +52,6 @@ async def status(given: Given) -> None:
     )
     output.say()
     _show_counts(counts, reasons)
-
-
-async def _mailboxes(connection: "AsyncConnection", settings: "Settings") -> list[dict[str, Any]]:
-    from maillinkd.store import cursors, views
-
-    reports = await cursors.reports(connection)
-    folders = await cursors.folders(connection)
-    stored = await views.stored_in_folders(connection)
-    holders = await views.holders(connection, datetime.now(UTC))
-    names = {*settings.mailboxes, *reports, *(mailbox for mailbox, _ in stored)}
-    return [
-        _mailbox(name, settings, reports.get(name, {}), folders, stored, holders.get(name)) for name in sorted(names)
-    ]
 
 
 def _mailbox(
@@ -128,10 +119,26 @@ def _show_mailboxes(mailboxes: "Sequence[Mapping[str, Any]]") -> None:
         if each["missing_folders"]:
             trouble = f"missing: {', '.join(each['missing_folders'])}  {trouble}".strip()
         rows.append(
-            (each["mailbox"], each["state"], each["last_success"], each["lag"], each["next_try"], each["imported"] or "", trouble)
+            (
+                each["mailbox"],
+                each["state"],
+                each["last_success"],
+                each["lag"],
+                each["next_try"],
+                each["imported"] or "",
+                trouble,
+            )
         )
         rows += [
-            (f"  {folder['folder']}", "" if folder["first_sync_done"] else "first sync", "", "", "", folder["messages"], "")
+            (
+                f"  {folder['folder']}",
+                "" if folder["first_sync_done"] else "first sync",
+                "",
+                "",
+                "",
+                folder["messages"],
+                "",
+            )
             for folder in each["folders"]
         ]
     output.table(

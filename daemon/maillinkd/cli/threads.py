@@ -47,7 +47,9 @@ async def list_threads(
 
     if status == "quarantined":
         if owner or item or search:
-            raise typer.BadParameter("--status quarantined goes with no other choice: what lies there is in no thread")
+            raise typer.BadParameter(
+                "--status quarantined goes with no other choice: what lies there is in no thread"
+            )
         await quarantine.list_held(given)
         return
     linked_to = values.item(item) if item else None

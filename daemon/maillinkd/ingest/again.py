@@ -5,17 +5,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from maillinkd.directory.item import ItemKind, ItemRef
 from maillinkd.ingest.desk import Desk, File
 from maillinkd.ingest.hand import Refused
 from maillinkd.ingest.office import Office
 from maillinkd.linker.decision import Origin, Trigger
 from maillinkd.store import items, journal, links, mailroom
+from maillinkd.store.database import Connection
 
 
-async def threads_to_decide(connection: AsyncConnection, since: datetime | None, item: ItemRef | None) -> list[int]:
+async def threads_to_decide(connection: Connection, since: datetime | None, item: ItemRef | None) -> list[int]:
     """The threads (labels) that `decide` is about. Raises Refused for an unknown item."""
     among: set[int] | None = None
     if item is not None:
@@ -31,7 +30,7 @@ async def threads_to_decide(connection: AsyncConnection, since: datetime | None,
 
 
 async def decide(
-    connection: AsyncConnection, office: Office, threads: Sequence[int], batch: int | None, *, instance: str
+    connection: Connection, office: Office, threads: Sequence[int], batch: int | None, *, instance: str
 ) -> tuple[list[dict[str, Any]], int | None]:
     """Decides these threads again, within the transaction of `connection`.
 

@@ -6,8 +6,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from maillinkd.directory.item import Item, ItemKind, ItemRef
 from maillinkd.directory.lines import Change
 from maillinkd.ingest.desk import Desk, File
@@ -15,10 +13,11 @@ from maillinkd.ingest.office import Office
 from maillinkd.linker.decision import Decision, Reason, Trigger
 from maillinkd.linker.rules import follow_directory, hand_over
 from maillinkd.store import items, links, mailroom
+from maillinkd.store.database import Connection
 
 
 async def apply(
-    connection: AsyncConnection, office: Office, changes: Sequence[Change], now: datetime, *, instance: str
+    connection: Connection, office: Office, changes: Sequence[Change], now: datetime, *, instance: str
 ) -> tuple[list[Item], list[dict[str, Any]]]:
     """Changes items within the transaction of `connection`, and lets their threads follow.
 
@@ -38,7 +37,7 @@ async def apply(
 
 
 async def _threads_to_follow(
-    connection: AsyncConnection, changed: Sequence[Item], before: dict[tuple[ItemKind, str], Item]
+    connection: Connection, changed: Sequence[Item], before: dict[tuple[ItemKind, str], Item]
 ) -> set[int]:
     """The threads (labels) of changed persons and organizations, and of leads that were converted."""
     persons, organizations, leads = set[ItemRef](), set[ItemRef](), set[str]()
@@ -71,7 +70,7 @@ def _matters(person: Item) -> tuple[object, ...]:
 
 
 async def follow(
-    connection: AsyncConnection, office: Office, threads: Collection[int], *, instance: str
+    connection: Connection, office: Office, threads: Collection[int], *, instance: str
 ) -> list[dict[str, Any]]:
     """L6, L10: brings the links of these threads (labels) in line with the directory. Returns the decision lines."""
     by_scope = defaultdict[tuple[str, str], list[int]](list)
@@ -88,7 +87,7 @@ async def follow(
     return lines
 
 
-async def _deals_for(connection: AsyncConnection, labels: Collection[int]) -> dict[str, ItemRef]:
+async def _deals_for(connection: Connection, labels: Collection[int]) -> dict[str, ItemRef]:
     states = await links.states(connection, labels)
     slots = [state.slot.item for state in states.values()]
     return await items.converted(connection, {ref.key for ref in slots if ref and ref.kind is ItemKind.LEAD})

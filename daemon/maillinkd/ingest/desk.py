@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from maillinkd.directory.item import ItemKind, ItemRef
 from maillinkd.ingest.office import IMAP, Office
 from maillinkd.linker.decision import (
@@ -28,6 +26,7 @@ from maillinkd.linker.snapshot import Letter, Snapshot
 from maillinkd.mail.message import Participant
 from maillinkd.mail.threads import Known, node
 from maillinkd.store import cursors, items, journal, links, mailroom
+from maillinkd.store.database import Connection
 from maillinkd.store.links import Act, Settled, ThreadState
 from maillinkd.store.mailroom import EXCLUDED, Scope, Stored
 
@@ -80,7 +79,7 @@ class Desk:
     """Works on threads of one scope within one transaction, which the caller opens and commits."""
 
     def __init__(
-        self, connection: AsyncConnection, scope: Scope, office: Office, *, instance: str, actor: str = "auto"
+        self, connection: Connection, scope: Scope, office: Office, *, instance: str, actor: str = "auto"
     ) -> None:
         self.connection = connection
         self.scope = scope

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from maillinkd.directory.item import Item, ItemKind, ItemRef
 from maillinkd.ingest.desk import Desk, File, shown_id
 from maillinkd.ingest.office import IMAP, Channel, Office
@@ -15,6 +13,7 @@ from maillinkd.linker.rules import merge
 from maillinkd.mail.message import Message, Participant, Role
 from maillinkd.mail.threads import Joint, Known, Placement, copy_id, node, references_of
 from maillinkd.store import cursors, items, links, mailroom
+from maillinkd.store.database import Connection
 from maillinkd.store.mailroom import BRIDGE, NewMessage, Stored
 
 
@@ -92,7 +91,7 @@ class _Batch:
 
 
 async def file_messages(
-    connection: AsyncConnection,
+    connection: Connection,
     office: Office,
     owner: str,
     channel: Channel,
@@ -161,7 +160,7 @@ async def file_messages(
     return Filed(lines, len(batch.new))
 
 
-async def _items_named(connection: AsyncConnection, arrivals: Sequence[Arrival]) -> Mapping[ItemRef, Item]:
+async def _items_named(connection: Connection, arrivals: Sequence[Arrival]) -> Mapping[ItemRef, Item]:
     """What the directory has under the names in Smart Bcc addresses; a converted lead is its deal (L10)."""
     named = {ref for arrival in arrivals for ref in arrival.named}
     if not named:
@@ -418,7 +417,7 @@ def _new_message(letter: _Letter, stored: Stored, *, undecided: bool) -> NewMess
 
 
 async def _note_places(
-    connection: AsyncConnection,
+    connection: Connection,
     letters: Sequence[_Letter],
     stored: Mapping[bytes, int],
     new: Mapping[bytes, int],
@@ -443,7 +442,7 @@ async def _note_places(
 
 
 async def decide_undecided(
-    connection: AsyncConnection,
+    connection: Connection,
     office: Office,
     owner: str,
     channel: Channel,

@@ -6,13 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from maillinkd.directory.item import LINKABLE_KINDS, SLOT_KINDS, ItemKind, ItemRef
 from maillinkd.ingest.desk import Desk, File
 from maillinkd.ingest.office import Office
 from maillinkd.linker.decision import Origin, Reason, Slot, Trigger
 from maillinkd.store import items, journal, links, mailroom
+from maillinkd.store.database import Connection
 from maillinkd.store.links import Act
 
 
@@ -25,7 +24,7 @@ class NotPermitted(Refused):
 
 
 async def link(
-    connection: AsyncConnection, office: Office, user: str, threads: Sequence[int], ref: ItemRef, *, instance: str
+    connection: Connection, office: Office, user: str, threads: Sequence[int], ref: ItemRef, *, instance: str
 ) -> list[dict[str, Any]]:
     """Links threads (by number) to an item (L18, L19): all of them, or none. Returns the decision lines.
 
@@ -36,7 +35,7 @@ async def link(
 
 
 async def unlink(
-    connection: AsyncConnection, office: Office, user: str, threads: Sequence[int], ref: ItemRef, *, instance: str
+    connection: Connection, office: Office, user: str, threads: Sequence[int], ref: ItemRef, *, instance: str
 ) -> list[dict[str, Any]]:
     """Takes the link to an item from threads (by number): from all of them, or none. Returns the decision lines.
 
@@ -47,7 +46,7 @@ async def unlink(
     return await _change(connection, office, user, "unlink", threads, item, instance)
 
 
-async def _chosen(connection: AsyncConnection, ref: ItemRef) -> ItemRef:
+async def _chosen(connection: Connection, ref: ItemRef) -> ItemRef:
     """L18: closed or open, old or new; not a deleted one; a converted lead means its deal."""
     if ref.kind not in LINKABLE_KINDS:
         raise Refused(f"nothing can be linked to {ref.kind}s, only to {', '.join(sorted(LINKABLE_KINDS))}s")
@@ -60,14 +59,14 @@ async def _chosen(connection: AsyncConnection, ref: ItemRef) -> ItemRef:
     return chosen
 
 
-async def _as_deal(connection: AsyncConnection, ref: ItemRef) -> ItemRef:
+async def _as_deal(connection: Connection, ref: ItemRef) -> ItemRef:
     if ref.kind is not ItemKind.LEAD:
         return ref
     return (await items.converted(connection, [ref.key])).get(ref.key, ref)
 
 
 async def _change(
-    connection: AsyncConnection,
+    connection: Connection,
     office: Office,
     user: str,
     command: str,

@@ -12,7 +12,6 @@ from itertools import chain
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from maillinkd.directory.item import Item, ItemRef
 from maillinkd.directory.lines import Change
@@ -27,7 +26,7 @@ from maillinkd.mail.header import split
 from maillinkd.mail.message import Message, Role, header_date, parse
 from maillinkd.mail.rewritten import content_ids
 from maillinkd.store import cursors, inbound, journal, mailroom, quarantine
-from maillinkd.store.database import Database
+from maillinkd.store.database import Connection, Database
 from maillinkd.store.quarantine import UNAUTHENTICATED, UNKNOWN_SENDER, UNREADABLE, Held
 
 COMMAND = "cli"
@@ -41,6 +40,10 @@ SHARED_CHUNK = 50
 CONSUME_CHUNK = 20
 """SMTP messages filed in a transaction: other mail that comes meanwhile waits for it."""
 DECIDE_CHUNK = 50
+QUIET = 0.02
+"""Seconds without new mail after which what came is filed."""
+BUSY = 0.2
+"""Seconds after which it is filed although more is coming."""
 MAX_BATCH = 200
 """SMTP messages that one group commit makes durable."""
 
@@ -69,11 +72,12 @@ class House:
         self._arrived = asyncio.Event()
         self._kept = asyncio.Event()
         self._takes_mail = False
+        self._taken_at = 0.0
 
     # -- telling ------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self) -> AsyncIterator[Connection]:
         """A transaction that also notes which decision lines were written since the last one."""
         told, self._told = self._told, []
         try:
@@ -152,14 +156,14 @@ class House:
         unread: list[tuple[int, Held]] = []
         for each in batch.messages:
             content = each.raw if each.raw is not None else each.headers
-            message = _read(each.headers, each.received_at, each.size)
+            message = _read(each.headers, each.received_at, each.size) if content else "the server does not give it"
             if isinstance(message, Message):
                 ids = _content_ids(self.office, owner, message, each.raw)
                 parsed.append((each.uid, Arrival(message, each.raw, each.size, batch.mailbox, content_ids=ids)))
             else:
                 unread.append((each.uid, _unreadable(IMAP, content, each.received_at, each.size, message)))
 
-        async def act(connection: AsyncConnection, held: Sequence[tuple[int, Held]]) -> list[Line]:
+        async def act(connection: Connection, held: Sequence[tuple[int, Held]]) -> list[Line]:
             folder = await cursors.move(connection, batch.mailbox, batch.folder, batch.cursor if last else None)
             validity = batch.cursor.uidvalidity
             set_aside = {uid for uid, _ in held}
@@ -191,7 +195,7 @@ class House:
 
     async def _filed_but_for(
         self,
-        act: Callable[[AsyncConnection, Sequence[tuple[int, Held]]], Any],
+        act: Callable[[Connection, Sequence[tuple[int, Held]]], Any],
         held: Sequence[tuple[int, Held]],
         suspects: dict[int, Held],
     ) -> list[Line]:
@@ -232,7 +236,9 @@ class House:
 
         Raises TemporaryFailure when it was not kept.
         """
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._taken_at = loop.time()
+        future: asyncio.Future[None] = loop.create_future()
         self._queue.append((received, future))
         self._arrived.set()
         await future
@@ -274,13 +280,23 @@ class House:
             self._kept.clear()
             try:
                 while await self.file_inbound():
-                    pass
+                    await self._let_mail_in()
             except TemporaryFailure as failure:
                 log.warning("inbound mail waits", error=str(failure))
                 await asyncio.sleep(1)
                 continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._kept.wait(), timeout=5)  # another process may have taken mail
+            await self._let_mail_in()
+
+    async def _let_mail_in(self) -> None:
+        """Steps back while mail comes, whose senders wait; for a moment only, because it is to be decided too."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + BUSY
+        while self._queue or loop.time() - self._taken_at < QUIET:
+            if loop.time() > end:
+                return
+            await asyncio.sleep(QUIET)
 
     async def file_inbound(self) -> int:
         """Files a batch of inbound mail in one transaction. Returns how many there were."""
@@ -295,7 +311,7 @@ class House:
             for number, waiting_ in ((each.number, each) for each in waiting)
         }
 
-        async def act(connection: AsyncConnection, held: Sequence[tuple[int, Held]]) -> list[Line]:
+        async def act(connection: Connection, held: Sequence[tuple[int, Held]]) -> list[Line]:
             set_aside = dict(held)
             await quarantine.hold(connection, list(set_aside.values()))
             lines = []

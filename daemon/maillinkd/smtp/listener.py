@@ -331,7 +331,7 @@ class _Connection(SMTP):
         self._wake()
 
     def eof_received(self) -> bool:
-        """A client may close its side and still read our replies, but not under TLS (RFC 8446, 6.1 in practice)."""
+        """A client may close its side and still read our replies; asyncio knows no such half under TLS."""
         self._at_eof = True
         self._wake()
         return self._admitted and not self._tls

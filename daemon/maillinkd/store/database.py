@@ -19,6 +19,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from maillinkd.mail.delivery import NoSpace, TemporaryFailure
 
 _T = TypeVar("_T")
+Connection = AsyncConnection
+"""What a transaction is worked with; the rest of the house does not know the library."""
 
 BUSY_TIMEOUT = 10.0
 """Seconds that a writer waits for another process before the database counts as busy (reliability.md)."""

@@ -245,7 +245,7 @@ def _thread_view(row: Any, letters: Sequence[mailroom.Stored], links: Sequence[_
         message_count=row.message_count,
         message_ids=tuple(_bracketed(each.message_id) for each in letters),
         participants=tuple(sorted({person.address for each in letters for person in each.participants})),
-        slot=slot and slot.ref,
+        slot=None if slot is None else slot.ref,
         slot_deleted=slot is not None and slot.deleted,
         persons=tuple(ref for ref in living if ref.kind is ItemKind.PERSON),
         organizations=tuple(ref for ref in living if ref.kind is ItemKind.ORGANIZATION),
@@ -253,7 +253,7 @@ def _thread_view(row: Any, letters: Sequence[mailroom.Stored], links: Sequence[_
         flags=tuple(sorted(map(str, flags))),
         candidates=tuple(json.loads(row.candidates)),
         decision=row.decision,
-        linked_by=slot and slot.by,
+        linked_by=None if slot is None else slot.by,
     )
 
 
@@ -286,7 +286,7 @@ async def messages_of(connection: AsyncConnection, label: int) -> list[MessageVi
                 participants=each.participants,
                 evidence=each.evidence,
                 flags=tuple(sorted(each.marks | ({TOPIC} if new_topic else set()))),
-                names=each.names and str(each.names),
+                names=None if each.names is None else str(each.names),
                 places=tuple(places[each.id]),
             )
         )
@@ -447,7 +447,7 @@ async def owners(connection: AsyncConnection) -> dict[str, dict[str, int]]:
 
 
 async def stored_in_folders(connection: AsyncConnection) -> dict[tuple[str, str], int]:
-    """How many stored messages each folder holds, by mailbox and folder; imported mail under the folder's constant."""
+    """How many stored messages each folder holds, by mailbox and folder (`cursors.IMPORTED` for mail from files)."""
     query = (
         select(folder.c.mailbox, folder.c.name, func.count(occurrence.c.message))
         .outerjoin(occurrence, occurrence.c.folder == folder.c.id)
@@ -459,4 +459,4 @@ async def stored_in_folders(connection: AsyncConnection) -> dict[tuple[str, str]
 async def holders(connection: AsyncConnection, now: datetime) -> dict[str, str]:
     """Which process follows each mailbox, by its lease."""
     query = select(leases.c.name, leases.c.holder).where(leases.c.until > micros(now))
-    return {name: holder for name, holder in await connection.execute(query)}
+    return {row.name: row.holder for row in await connection.execute(query)}
