@@ -6,11 +6,12 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import structlog
@@ -29,7 +30,7 @@ from maillinkd.settings import ConfigurationError, Problem, Settings, changes_th
 from maillinkd.smtp.address import SmartBccAddress
 from maillinkd.smtp.listener import Listener, ListenerConfig
 from maillinkd.store import cursors, upgrade
-from maillinkd.store.database import Database, open_database
+from maillinkd.store.database import Database, copy_sqlite, open_database
 
 SMART_BCC = "smart_bcc"
 LEASE = timedelta(seconds=20)
@@ -44,6 +45,8 @@ RESERVE = 64 * 1024 * 1024
 log = structlog.get_logger("maillinkd")
 
 _T = TypeVar("_T")
+Publish = Callable[[dict[str, Any]], None]
+"""Where decision lines go, if not to the log."""
 
 
 # -- the house -------------------------------------------------------------------------------------------------------
@@ -69,7 +72,7 @@ def _smart_bcc_address(settings: Settings) -> SmartBccAddress | None:
 
 @asynccontextmanager
 async def open_house(
-    settings: Settings, *, instance: str = COMMAND, office: Office | None = None
+    settings: Settings, *, instance: str = COMMAND, publish: Publish | None = None
 ) -> AsyncIterator[House]:
     """Opens log, database and journal for a command or for the daemon.
 
@@ -80,9 +83,7 @@ async def open_house(
     async with AsyncExitStack() as stack:
         stack.callback(decisions.close)
         database = await stack.enter_async_context(_database(settings))
-        house = House(
-            database, office or office_of(settings), instance=instance, publish=lambda line: decisions.write(line)
-        )
+        house = House(database, office_of(settings), instance=instance, publish=publish or decisions.write)
         yield house
         await house.note_told()
 
@@ -453,7 +454,11 @@ def _status(mailboxes: Collection[str], states: Mapping[str, MailboxState]) -> s
 
 
 async def sync(
-    settings: Settings, mailboxes: Sequence[str], report: Callable[[MailboxState], None]
+    settings: Settings,
+    mailboxes: Sequence[str],
+    report: Callable[[MailboxState], None],
+    *,
+    publish: Publish | None = None,
 ) -> dict[str, Summary | Exception]:
     """One pass over mailboxes (all, if none is named) until each is up to date. A failure of one stops no other.
 
@@ -461,7 +466,7 @@ async def sync(
     """
     names = sorted(mailboxes or settings.mailboxes)
     settings.require_secrets(names)
-    async with open_house(settings) as house:
+    async with open_house(settings, publish=publish) as house:
         await house.finish_imports()
         today = datetime.now(UTC).date()
 
@@ -491,15 +496,47 @@ async def _report_once(house: House, name: str, outcome: Summary | Exception) ->
         await cursors.report(connection, name, facts, datetime.now(UTC))
 
 
-async def plan(settings: Settings, mailboxes: Sequence[str]) -> dict[str, Plan | Exception]:
-    """What `sync` would fetch from mailboxes (all, if none is named); writes nothing of them."""
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What `sync` would do. Each by mailbox, with the reason in its place where it could not be found out."""
+
+    plans: dict[str, Plan | Exception]
+    decisions: list[dict[str, Any]] | None
+    """The lines of the decisions that it would come to; None with PostgreSQL, where there is no copy to try it on."""
+
+
+async def dry_run(settings: Settings, mailboxes: Sequence[str], report: Callable[[MailboxState], None]) -> DryRun:
+    """Finds out what `sync` would fetch and decide, on a copy of the database that is thrown away."""
     names = sorted(mailboxes or settings.mailboxes)
     settings.require_secrets(names)
-    async with open_house(settings) as house:
-        today = datetime.now(UTC).date()
-        plans = (poller.plan(_account(settings, name, today), house) for name in names)
-        found = await asyncio.gather(*map(_attempt, plans))
-    return dict(zip(names, found, strict=True))
+    today = datetime.now(UTC).date()
+    with _copied(settings) as copy:
+        async with open_house(copy) as house:
+            plans = (poller.plan(_account(settings, name, today), house) for name in names)
+            found = dict(zip(names, await asyncio.gather(*map(_attempt, plans)), strict=True))
+        if not settings.database.is_sqlite:
+            return DryRun(found, None)
+        lines: list[dict[str, Any]] = []
+        reachable = [name for name, plan in found.items() if not isinstance(plan, Exception)]
+        if reachable:
+            await sync(copy, reachable, report, publish=lines.append)
+    return DryRun(found, lines)
+
+
+@contextmanager
+def _copied(settings: Settings) -> Iterator[Settings]:
+    """The settings with a copy of the SQLite database in its place, for as long as it is needed."""
+    path = settings.database.sqlite_path()
+    if path is None:
+        yield settings
+        return
+    with TemporaryDirectory(prefix="maillinkd-", dir=path.parent if path.parent.is_dir() else None) as directory:
+        copy = Path(directory) / "copy.db"
+        if path.exists():
+            copy_sqlite(path, copy)
+        database = settings.database.model_copy(update={"url": f"sqlite:///{copy}"})
+        log_settings = settings.log.model_copy(update={"decisions": None})
+        yield settings.model_copy(update={"database": database, "log": log_settings})
 
 
 async def check_login(settings: Settings, mailbox: str) -> list[str]:

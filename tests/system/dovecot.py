@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -71,7 +72,9 @@ class Dovecot:
             raise RuntimeError(f"doveadm {' '.join(arguments)}: {done.stderr}")
         return done.stdout
 
-    def deliver(self, user: str, messages: list[bytes], folder: str = "INBOX") -> None:
+    def deliver(
+        self, user: str, messages: list[bytes], folder: str = "INBOX", received: datetime | None = None
+    ) -> None:
         """Puts messages into a Maildir as a delivery agent would; many at once and without a connection."""
         name = "" if folder == "INBOX" else f".{folder}"
         directory = self.mail_directory(user) / name
@@ -80,6 +83,8 @@ class Dovecot:
         for at, message in enumerate(messages):
             unique = f"{time.time():.6f}.P{os.getpid()}Q{at:06}.test"
             (directory / "tmp" / unique).write_bytes(message)
+            if received is not None:
+                os.utime(directory / "tmp" / unique, (received.timestamp(), received.timestamp()))
             (directory / "tmp" / unique).rename(directory / "new" / unique)
         self._give_away(self.mail_directory(user))
 

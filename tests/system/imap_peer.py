@@ -381,8 +381,8 @@ class Proxy:
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
-        self.cut_after: int | None = None
-        """The connections to come are reset after so many bytes from the server."""
+        self.cuts: list[int] = []
+        """For each connection to come, after how many bytes of the server's it is cut; those beyond are not."""
         self.silent = asyncio.Event()
         """Set: nothing is carried any more, in neither direction, and nobody is told (as when a NAT box forgets)."""
         self.port = 0
@@ -412,7 +412,8 @@ class Proxy:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(self._host, self._port)
         self._writers += [writer, back]
-        for source, sink, room in ((reader, back, None), (there, writer, self.cut_after)):
+        cut = self.cuts.pop(0) if self.cuts else None
+        for source, sink, room in ((reader, back, None), (there, writer, cut)):
             task = asyncio.create_task(self._carry(source, sink, room))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -8,6 +8,7 @@ import typer
 from maillinkd.cli.given import Given, command
 
 if TYPE_CHECKING:
+    from maillinkd.app import DryRun
     from maillinkd.imap.poller import Plan, Summary
     from maillinkd.settings import Settings
 
@@ -74,8 +75,6 @@ async def sync(
         if name not in settings.mailboxes:
             known = ", ".join(sorted(settings.mailboxes)) or "none"
             raise typer.BadParameter(f"no mailbox {name!r} in the configuration (there: {known})")
-    if dry_run:
-        return _say_plans(given, await app.plan(settings, mailbox or ()))
     filed: dict[str, int] = {}
     with progress("syncing", "messages") as advance:
 
@@ -83,8 +82,11 @@ async def sync(
             advance(state.filed - filed.get(state.mailbox, 0))
             filed[state.mailbox] = state.filed
 
-        outcomes = await app.sync(settings, mailbox or (), report)
-    return _say_summaries(given, outcomes)
+        if dry_run:
+            found = await app.dry_run(settings, mailbox or (), report)
+        else:
+            outcomes = await app.sync(settings, mailbox or (), report)
+    return _say_dry_run(given, found) if dry_run else _say_summaries(given, outcomes)
 
 
 def _say_summaries(given: Given, outcomes: "dict[str, Summary | Exception]") -> int:
@@ -113,6 +115,22 @@ def _say_summaries(given: Given, outcomes: "dict[str, Summary | Exception]") -> 
             nothing="no mailbox was synced",
         )
     return _complain_of(outcomes)
+
+
+def _say_dry_run(given: Given, found: "DryRun") -> int:
+    """What would be fetched, then what would be decided."""
+    from maillinkd.cli import output
+    from maillinkd.logs import decision_text
+
+    code = _say_plans(given, found.plans)
+    if found.decisions is None:
+        output.complain("maillinkd: with PostgreSQL a dry run shows no decisions")
+    for line in found.decisions or ():
+        if given.json:
+            output.say_json(line)
+        else:
+            output.say(decision_text(line))
+    return code
 
 
 def _say_plans(given: Given, plans: "dict[str, Plan | Exception]") -> int:

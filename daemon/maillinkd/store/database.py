@@ -5,9 +5,10 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from sqlalchemy import Table, event, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -262,3 +263,12 @@ async def is_alive(database: Database) -> None:
     """Raises TemporaryFailure unless the database answers."""
     async with database.reading() as connection:
         await connection.execute(text("SELECT 1"))
+
+
+def copy_sqlite(source: Path, target: Path) -> None:
+    """Copies a SQLite database as it stands, while others may write to it. Blocks; raises sqlite3.Error."""
+    with (
+        closing(sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True)) as one,
+        closing(sqlite3.connect(target)) as other,
+    ):
+        one.backup(other)
