@@ -49,6 +49,10 @@ Publish = Callable[[dict[str, Any]], None]
 """Where decision lines go, if not to the log."""
 
 
+class CannotListen(OSError):
+    """An address of `smart_bcc.listen` cannot be had: another program has it, or it needs privileges."""
+
+
 # -- the house -------------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +170,8 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        if served.smart_bcc:
+            self._listener = await self._listen()
         async with asyncio.TaskGroup() as tasks:
             loop.add_signal_handler(signal.SIGHUP, self._reload, tasks)
             background = [tasks.create_task(self._report_states()), tasks.create_task(self._note_told())]
@@ -173,7 +179,6 @@ class _Daemon:
             if served.smart_bcc:
                 background.append(tasks.create_task(self._house.keep_what_comes()))
                 background.append(tasks.create_task(self._house.file_what_was_kept()))
-                self._listener = await self._listen()
             for name in sorted(served.mailboxes):
                 self._follow(tasks, name)
             log.info("ready", mailboxes=sorted(served.mailboxes), smart_bcc=self._addresses())
@@ -203,8 +208,14 @@ class _Daemon:
 
     async def _listen(self) -> Listener:
         config = _listener_config(self._settings)
-        listener = Listener(config, self._house.take, check_author=self._check_author, has_room=self._has_room)
-        await listener.start(sdnotify.listen_fds(SMART_BCC))
+        key = "tls_certificate"
+        try:
+            listener = Listener(config, self._house.take, check_author=self._check_author, has_room=self._has_room)
+            key = "listen"
+            await listener.start(sdnotify.listen_fds(SMART_BCC))
+        except OSError as error:
+            where = self._settings.source_of(SMART_BCC, key)
+            raise CannotListen(f"{where}: smart_bcc.{key}: {error.strerror or error}") from error
         return listener
 
     def _addresses(self) -> list[str]:

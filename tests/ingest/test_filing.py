@@ -177,7 +177,6 @@ STRANGE = {
     "no Date": letter("h@x", date=None),
     "no Message-ID": letter(None),
     "no recipient": letter("i@x", to=[]),
-    "nothing at all": b"",
     "no header": b"\r\nOnly text.\r\n",
     "bytes that are no mail": bytes(range(256)),
 }
@@ -206,9 +205,7 @@ async def test_bytes_in_ids_that_are_no_utf8_survive(either: Scene) -> None:
     await either.arrive(letter("q\udce9@x"), first_uid=4)
     await either.arrive(letter("d@x", refers=["b@x"], date=hours(3)), first_uid=5)
 
-    assert [(thread.message_count, thread.flags) for thread in await either.threads()] == [(1, ()), (4, ())] or [
-        (thread.message_count, thread.flags) for thread in await either.threads()
-    ] == [(4, ()), (1, ())]
+    assert sorted((thread.message_count, thread.flags) for thread in await either.threads()) == [(1, ()), (4, ())]
 
 
 async def test_a_mail_to_three_thousand_is_filed(either: Scene) -> None:

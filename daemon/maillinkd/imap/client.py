@@ -81,10 +81,13 @@ class _Exchange(aioimaplib.Command):  # type: ignore[misc] # the library is unty
 
     def add(self, response: Response) -> None:
         self.responses.append(response)
-        if isinstance(response, Fetch):
-            self.size += sum(len(value) for value in response.items.values() if isinstance(value, bytes))
-        if self.size > _ANSWER_LIMIT or len(self.responses) > _RESPONSES_LIMIT:
+        if len(self.responses) > _RESPONSES_LIMIT:
             raise TooLarge(f"the answer to {self.name} has no end")
+
+    def takes(self, size: int) -> bool:
+        """Counts what a read brought; False when it is too much for one answer."""
+        self.size += size
+        return self.size <= _ANSWER_LIMIT
 
     def finish(self, answer: Status) -> None:
         self.answer = answer
@@ -130,6 +133,9 @@ class _Protocol(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc] # the lib
 
     def data_received(self, d: bytes) -> None:
         self.heard_at = self.loop.time()
+        if self._exchange is not None and not self._exchange.takes(len(d)):
+            self.fail(TooLarge(f"the answer to {self._exchange.name} has no end"))
+            return
         try:
             responses = self._parser.feed(d)
         except ProtocolError as error:
