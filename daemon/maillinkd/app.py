@@ -581,6 +581,7 @@ async def run_demo(load: Callable[[Path], Settings]) -> None:
         async with open_house(settings) as house:
             lines = demo.items_file().read_bytes().splitlines()
             await house.import_items([read_line(line) for line in lines if line.strip()])
+            log.info("demo mailbox", imap=f"{host}:{port}", user=demo.USER, password=demo.PASSWORD)
         await run(lambda: settings)
 
 

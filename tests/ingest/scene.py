@@ -1,7 +1,7 @@
 """A house on a database of its own, as a test sees it: invented mail goes in, threads and told lines come out."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -12,7 +12,6 @@ from ingest.scene import (
     CARLA,
     CLIENT,
     DORA,
-    NOON,
     OTHER_DEAL,
     STRANGER,
     UNIVERSAL,
@@ -24,16 +23,13 @@ from ingest.scene import (
     letter,
     office_with,
     received,
-    settings_with,
     slot,
-    standing,
 )
-from maillinkd.directory.item import ItemRef
-from maillinkd.ingest import filing, house
+from maillinkd.ingest import house
 from maillinkd.ingest.hand import Refused
 from maillinkd.ingest.house import House, ImportSummary
 from maillinkd.mail.delivery import FolderCursor, NoSpace, Received, TemporaryFailure
-from maillinkd.store import inbound, journal, mailroom, schema
+from maillinkd.store import inbound, mailroom, schema
 from maillinkd.store.journal import lines as journal_lines
 from maillinkd.store.quarantine import get
 

@@ -29,9 +29,10 @@ class Change:
     def apply(self, known: Item | None, now: datetime) -> Item:
         """The item as it is after the line; `known` is what was known of it, if anything."""
         item = known or Item(self.ref, imported_at=now)
-        return replace(
-            item, **{name: _EMPTY.get(name) if value is None else value for name, value in self.fields.items()}
-        )
+        fields: dict[str, Any] = {
+            name: _EMPTY.get(name) if value is None else value for name, value in self.fields.items()
+        }
+        return replace(item, **fields)
 
 
 _EMPTY: dict[str, Any] = {"title": "", "archived": False, "deleted": False, "addresses": (), "participants": ()}
