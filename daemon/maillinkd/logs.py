@@ -78,7 +78,9 @@ def timestamp(time: datetime) -> str:
 
 def json_line(fields: Mapping[str, object], longest: int = MAX_STRING) -> str:
     """One line of JSON in the order of the fields, strings cut at `longest`, nothing in it that steers a terminal."""
-    text = json.dumps(_cut(fields, longest), ensure_ascii=False, separators=(",", ":"), default=_as_json)
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"), default=_as_json)
+    if len(text) > longest:  # else no string in it can be longer
+        text = json.dumps(_cut(fields, longest), ensure_ascii=False, separators=(",", ":"), default=_as_json)
     return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

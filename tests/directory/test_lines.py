@@ -14,7 +14,7 @@ from maillinkd.directory.lines import LineError, as_line, read_line, rfc3339
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CONTRACT = [
     {"kind": "organization", "id": "7", "title": "Client Ltd"},
-    {"kind": "person", "id": "3", "title": "Carla Client", "addresses": ["carla@client.example"], "organization": "7"},
+    {"kind": "person", "id": "3", "title": "Carla", "addresses": ["carla@client.example"], "organization": "7"},
     {"kind": "deal", "id": "61", "title": "New roof", "status": "open", "person": "3", "organization": "7",
      "owner": "anna", "added_at": "2026-01-05T09:00:00Z"},
     {"kind": "lead", "id": "adf21080-0e10-11eb-879b-05d71fb426ec", "title": "Asks for a price", "person": "3",

@@ -57,6 +57,11 @@ def test_resolve(entries: list[Listed], wanted: list[str], found: list[str], mis
     assert (found, missing) == ([folder.name for folder in resolved.folders], list(resolved.missing))
 
 
+def test_a_name_that_cannot_be_sent_is_not_there() -> None:
+    """A literal may hold a line end; put into a command it would be another command."""
+    assert readable([Listed(frozenset(), "/", b"a\r\nb LOGOUT"), Listed(frozenset(), "/", b"\0")]) == ()
+
+
 def test_the_name_on_the_wire_is_kept() -> None:
     """EXAMINE gets what LIST said, byte for byte."""
     assert [folder.wire for folder in resolve(["INBOX", "Kunden/Müller"], readable(GERMAN)).folders] == [

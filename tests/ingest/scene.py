@@ -254,5 +254,3 @@ def standing(view: ThreadView) -> tuple[Any, ...]:
 
 async def failing(_connection: AsyncConnection, *_: Any, **__: Any) -> Any:
     raise RuntimeError("a bug of ours")
-
-

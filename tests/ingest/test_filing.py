@@ -1,4 +1,4 @@
-"""Mail finds its thread, once, whatever the order, and Smart Bcc mail its item (threading.md T11, T17; linking.md)."""
+"""Mail finds its thread, once, whatever the order, and Smart Bcc mail its item (threading.md, linking.md)."""
 
 import asyncio
 import shutil
@@ -263,8 +263,11 @@ async def test_an_original_that_comes_after_its_replies_finds_their_thread(scene
     assert (thread.message_ids, thread.flags) == (("<a@x>", "<b@x>", "<c@x>"), ())
 
 
-ITEMS = (*CLIENT, {"kind": "person", "id": "4", "title": "Dora", "addresses": [DORA]},
-         {"kind": "deal", "id": "70", "title": "Late", "person": "4", "added_at": hours(2.5).isoformat()})  # fmt: skip
+ITEMS = (
+    *CLIENT,
+    {"kind": "person", "id": "4", "title": "Dora", "addresses": [DORA]},
+    {"kind": "deal", "id": "70", "title": "Late", "person": "4", "added_at": hours(2.5).isoformat()},
+)
 POOL = (
     letter("a@x"),
     letter("b@x", sender=ANNA, to=[CARLA, DORA], refers=["a@x"], date=hours(1)),
@@ -408,14 +411,18 @@ async def test_mail_that_names_another_item_than_its_thread_has_opens_one_of_its
 async def test_mail_that_names_the_item_of_its_thread_joins_it(scene: Scene) -> None:
     await scene.know(*CLIENT)
     await scene.deliver(received(letter("a@x", sender=ANNA, to=CARLA), bcc("deal61")))
-    await scene.deliver(
-        received(letter("b@x", sender=ANNA, to=CARLA, refers=["a@x"], date=hours(1)), bcc("deal61"))
-    )
+    await scene.deliver(received(letter("b@x", sender=ANNA, to=CARLA, refers=["a@x"], date=hours(1)), bcc("deal61")))
 
     assert (await scene.thread()).message_ids == ("<a@x>", "<b@x>")
 
 
-FORWARD_TEXT = f"See below.\r\n\r\n-----Original Message-----\r\nFrom: Carla <{CARLA}>\r\nSent: today\r\nSubject: Roof\r\n"
+FORWARD_TEXT = f"""See below.
+
+-----Original Message-----
+From: Carla <{CARLA}>
+Sent: today
+Subject: Roof
+"""
 
 
 async def test_a_forward_of_what_is_stored_opens_a_thread_of_its_own(scene: Scene) -> None:

@@ -231,7 +231,8 @@ async def test_a_decision_is_told_after_its_commit(scene: Scene) -> None:
         import sqlite3
 
         with sqlite3.connect(f"file:{scene.database.path}?mode=ro", uri=True) as reader:
-            found.append(reader.execute("SELECT count(*) FROM decision WHERE id = ?", [line["decision"]]).fetchone()[0])
+            query = reader.execute("SELECT count(*) FROM decision WHERE id = ?", [line["decision"]])
+            found.append(query.fetchone()[0])
 
     watched = House(scene.database, scene.house.office, instance="test/all", publish=look)
 
@@ -402,7 +403,8 @@ async def test_a_merge_in_an_import_is_told_as_one_whatever_the_chunks(
     await scene.arrive(*STORED)
     chunk(monkeypatch, size)
 
-    await scene.bring([letter("c@x", refers=["a@x", "b@x"], date=hours(5)), letter("d@x", refers=["c@x"], date=hours(6))])
+    joining = letter("c@x", refers=["a@x", "b@x"], date=hours(5))
+    await scene.bring([joining, *(letter(f"d{n}@x", refers=["c@x"], date=hours(6 + n)) for n in range(3))])
 
     thread, told = await scene.thread(), scene.told[-1]
     assert (slot(thread), thread.flags) == ("deal:61", ("slot_lost_in_merge",))

@@ -98,21 +98,32 @@ class Runner:
             getattr(self, f"_{what}")(value)
 
     def check(self) -> None:
-        """All threads are as expected, and nothing else lies in quarantine."""
-        found = self._good("threads", "list", "--json").lines
-        shown = [_compared(thread) for thread in found]
+        """All threads are as expected, `explain` tells the same of each, and nothing else lies in quarantine."""
+        found = [self._seen(line) for line in self._good("threads", "list", "--json").lines]
         for expected in self._case["expect"]:
-            ids = sorted(f"<{each}>" for each in expected["messages"])
-            place = (expected["owner"], expected["channel"], ids)
-            thread = next((each for each in shown if _place(each) == place), None)
-            assert thread is not None, f"no thread {place} among {[_place(each) for each in shown]}"
-            actual = {key: thread[key] for key in expected if key != "messages"}
-            wanted = {key: _as_set(key, value) for key, value in expected.items() if key != "messages"}
-            assert wanted == actual
-        assert len(self._case["expect"]) == len(found), [_place(each) for each in shown]
+            place = _place(expected["owner"], expected["channel"], (f"<{each}>" for each in expected["messages"]))
+            there = [thread for thread in found if thread["place"] == place]
+            assert there, f"no thread {place} among {[thread['place'] for thread in found]}"
+            wanted = {key: _comparable(key, value) for key, value in expected.items() if key != "messages"}
+            seen = [{key: thread[key] for key in wanted} for thread in there]
+            assert wanted in seen, f"expected {wanted}, found {seen}"
+            found.remove(there[seen.index(wanted)])
+        assert found == []
         held = self._good("quarantine", "list", "--json").lines
         expected_held = [(f"<{each['message']}>", each["reason"]) for each in self._case.get("quarantine", [])]
         assert sorted(expected_held) == sorted((each["message_id"], each["reason"]) for each in held)
+
+    def _seen(self, line: dict[str, Any]) -> dict[str, Any]:
+        """A thread as `threads list`, `threads show` and `explain` have it, to be compared with a case."""
+        (shown,) = self._good("threads", "show", str(line["id"]), "--json").lines
+        assert line == {key: shown[key] for key in line}
+        (explained,) = self._good("explain", str(line["id"]), "--json").lines
+        _check_explained(line, explained)
+        messages = shown["messages"]
+        seen = {key: _comparable(key, value) for key, value in line.items()}
+        seen["place"] = _place(line["owner"], line["channel"], line["message_ids"])
+        seen["excluded"] = {m["message_id"][1:-1] for m in messages if "excluded_from_item" in m["flags"]}
+        return seen
 
     # -- steps
 
@@ -270,16 +281,25 @@ def _date(mail: Case) -> datetime:
     return datetime.fromisoformat(mail["date"]).astimezone(UTC)
 
 
-def _place(thread: dict[str, Any]) -> tuple[str, str, list[str]]:
-    return thread["owner"], thread["channel"], sorted(thread["message_ids"])
+def _place(owner: str, channel: str, message_ids: Iterable[str]) -> tuple[str, str, list[str]]:
+    return owner, channel, sorted(message_ids)
 
 
-def _compared(thread: dict[str, Any]) -> dict[str, Any]:
-    return {key: _as_set(key, value) for key, value in thread.items()}
+def _comparable(key: str, value: Any) -> Any:
+    is_set = key in ("persons", "organizations", "candidates", "flags", "participants", "excluded")
+    return set(value) if is_set else value
 
 
-def _as_set(key: str, value: Any) -> Any:
-    return set(value) if key in ("persons", "organizations", "candidates", "flags", "participants") else value
+def _check_explained(thread: dict[str, Any], explained: dict[str, Any]) -> None:
+    """`explain` ends with the row that decided, the only one to say yes, and names the thread's reason."""
+    assert (thread["decision"], thread["reason"]) == (explained["decision"], explained["reason"])
+    rows = explained["rows"]
+    if explained["trigger"] == "directory":
+        assert rows == []
+        return
+    assert [row["answer"] for row in rows] == [False] * (len(rows) - 1) + [True]
+    assert thread["reason"] == rows[-1]["reason"]
+    assert (explained["would_fill"] is None) == (thread["slot"] is not None)
 
 
 def _load(path: Path) -> Case:

@@ -22,7 +22,7 @@ from ipaddress import ip_address
 from aioimaplib import aioimaplib
 
 from maillinkd.imap.account import Account, Deadlines
-from maillinkd.imap.command import Argument, Astring, Secret, wire
+from maillinkd.imap.command import Argument, Astring, Secret, Unsendable, wire
 from maillinkd.imap.errors import (
     ConnectionLost,
     ImapError,
@@ -144,7 +144,7 @@ class _Protocol(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc] # the lib
             self.fail(error)
             return
         if self._exchange is not None and self._exchange.name == "STARTTLS" and not self._nothing_after(responses):
-            self.fail(ProtocolError("the server sent more after its answer to STARTTLS, before TLS"))
+            self.fail(Untrusted("the server sent more after its answer to STARTTLS, before TLS"))
             return
         for response in responses:
             self._dispatch_or_fail(response)
@@ -459,9 +459,9 @@ class Connection:
     async def login(self, username: str, password: str) -> None:
         """AUTHENTICATE PLAIN (RFC 4616) where it is offered, else LOGIN; then asks for the capabilities again.
 
-        Raises LoginRefused, Unreachable if the server has no time for us now, Unsendable.
+        Raises LoginRefused, NoPassword, Unreachable if the server has no time for us now.
         """
-        user, secret = Astring(username.encode()), Astring(password.encode())
+        user, secret = _text(username), _text(password)
         try:
             if "AUTH=PLAIN" in self.capabilities:
                 await self._authenticate_plain(user, secret)
@@ -564,21 +564,28 @@ class Connection:
 async def connect(account: Account, deadlines: Deadlines | None = None) -> Connection:
     """A connection on which the account is logged in.
 
-    Raises LoginRefused, NoPassword, Untrusted, Unreachable (ConnectionLost among them), ProtocolError, Unsendable.
+    Raises LoginRefused, NoPassword, Unreachable (Untrusted and ConnectionLost among them), Refused.
     """
     deadlines = deadlines or Deadlines()
-    connection = await _dial(account, deadlines)
     try:
-        if account.tls == "starttls":
-            with _network_errors(account.host):
-                await connection.start_tls(_tls(account.tls_ca_file), account.host)
-        await connection.capability()
-        if not connection.authenticated:
-            await connection.login(account.username, await _password(account))
-    except BaseException:
-        connection.abort()
-        raise
+        connection = await _dial(account, deadlines)
+        try:
+            await _log_in(connection, account)
+        except BaseException:
+            connection.abort()
+            raise
+    except ProtocolError as error:
+        raise Unreachable(f"{account.host} does not speak IMAP as it should: {error}") from error
     return connection
+
+
+async def _log_in(connection: Connection, account: Account) -> None:
+    if account.tls == "starttls":
+        with _network_errors(account.host):
+            await connection.start_tls(_tls(account.tls_ca_file), account.host)
+    await connection.capability()
+    if not connection.authenticated:
+        await connection.login(account.username, await _password(account))
 
 
 async def _dial(account: Account, deadlines: Deadlines) -> Connection:
@@ -660,6 +667,14 @@ async def _password(account: Account) -> str:
         return await asyncio.to_thread(account.password)
     except Exception as error:
         raise NoPassword(f"no password for {account.name}: {printable(str(error))}") from error
+
+
+def _text(text: str) -> Astring:
+    """In UTF-8; octets that were read as surrogates (PEP 383) go out as they were."""
+    try:
+        return Astring(text.encode("utf-8", "surrogateescape"))
+    except (Unsendable, UnicodeEncodeError):
+        raise NoPassword("the user name or password has characters that cannot be sent") from None
 
 
 def _accepted(exchange: _Exchange) -> _Exchange:

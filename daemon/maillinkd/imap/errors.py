@@ -48,7 +48,7 @@ class Refused(ImapError):
 
 
 class NoPassword(ImapError):
-    """The password could not be had: its file, variable or command failed."""
+    """The password could not be had (its file, variable or command failed), or cannot be sent."""
 
 
 class LoginRefused(Refused):

@@ -8,6 +8,8 @@ from maillinkd.imap import utf7
 from maillinkd.imap.response import Listed
 
 _UNREADABLE = frozenset({"\\noselect", "\\nonexistent"})
+_UNSENDABLE = frozenset(b"\0\r\n")
+"""Octets that no command can carry: only a server that means harm puts them into a name."""
 _LEFT_OUT = ("\\drafts", "\\junk", "\\trash")
 
 _WELL_KNOWN = {
@@ -74,7 +76,7 @@ def readable(listed: Iterable[Listed]) -> tuple[Folder, ...]:
     """The folders that hold mail, INBOX first, then by name. INBOX is spelled so (RFC 9051, 5.1: any case)."""
     folders: dict[str, Folder] = {}
     for entry in listed:
-        if entry.attributes & _UNREADABLE:
+        if entry.attributes & _UNREADABLE or _UNSENDABLE.intersection(entry.name):
             continue
         name = "INBOX" if entry.name.upper() == b"INBOX" else utf7.decode(entry.name)
         folders.setdefault(name, Folder(name, entry.name, entry.delimiter, entry.attributes))

@@ -19,8 +19,7 @@ import structlog
 from maillinkd.imap import sync
 from maillinkd.imap.account import Account, Deadlines
 from maillinkd.imap.client import Connection, connect
-from maillinkd.imap.command import Unsendable
-from maillinkd.imap.errors import ImapError, LoginRefused, NoPassword, Refused
+from maillinkd.imap.errors import ImapError, LoginRefused, NoPassword, Refused, Unreachable
 from maillinkd.imap.folders import Folder, resolve
 from maillinkd.imap.reader import CHUNK, Brought, Reading, Trouble, first_chunks, starting
 from maillinkd.imap.response import ProtocolError
@@ -152,7 +151,7 @@ async def follow(
 
     `fields`: the header fields that are fetched where whole messages are not. Mail is handed to `ledger.file` in
     batches; one that raises TemporaryFailure is handed over again, later. Every change of state goes to `report`.
-    With `once` raises LoginRefused, Unreachable, TemporaryFailure or another ImapError when it cannot go on;
+    With `once` raises LoginRefused, NoPassword, Unreachable, TemporaryFailure or Refused when it cannot go on;
     without, it never gives up.
     """
     follower = _Follower(account, ledger, fields, report, once, deadlines or Deadlines(), backoffs or Backoffs())
@@ -163,19 +162,24 @@ async def plan(account: Account, ledger: Ledger, *, deadlines: Deadlines | None 
     """What a pass would fetch; files nothing. Raises as `follow` with `once`."""
     connection = await connect(account, deadlines)
     try:
-        resolved = resolve(account.folders, await connection.folders())
-        missing = list(resolved.missing)
-        planned = []
-        for folder in resolved.folders:
-            try:
-                opened = await connection.examine(folder)
-            except Refused:
-                missing.append(folder.name)
-                continue
-            planned.append(await _plan_folder(connection, account, ledger, folder, opened))
-        await connection.logout()
+        return await _plan(connection, account, ledger)
+    except ProtocolError as error:
+        raise _garbled(account, error) from error
     finally:
-        connection.abort()
+        await connection.logout()
+
+
+async def _plan(connection: Connection, account: Account, ledger: Ledger) -> Plan:
+    resolved = resolve(account.folders, await connection.folders())
+    missing = list(resolved.missing)
+    planned = []
+    for folder in resolved.folders:
+        try:
+            opened = await connection.examine(folder)
+        except Refused:
+            missing.append(folder.name)
+            continue
+        planned.append(await _plan_folder(connection, account, ledger, folder, opened))
     return Plan(account.name, tuple(planned), tuple(missing))
 
 
@@ -235,7 +239,7 @@ class _Follower:
                 await self._session()
             except asyncio.CancelledError:
                 raise
-            except (LoginRefused, NoPassword, Unsendable) as error:
+            except (LoginRefused, NoPassword) as error:
                 await self._refused(error)
             except (ImapError, ProtocolError) as error:
                 self._failures = 1 if self._state.filed > filed else self._failures + 1
@@ -261,18 +265,18 @@ class _Follower:
                     self._gone,
                 )
 
-    async def _refused(self, error: LoginRefused | NoPassword | Unsendable) -> None:
+    async def _refused(self, error: LoginRefused | NoPassword) -> None:
         if self._once:
             raise error
         self._refusals += 1
-        delay = self._backoffs.login.delay(self._refusals, getattr(error, "retry_after", None))
+        delay = self._backoffs.login.delay(self._refusals, error.retry_after)
         self._log.error("imap login refused", reason=str(error), next_try_s=round(delay), refusals=self._refusals)
         await self._wait(State.REFUSED, delay, str(error))
 
     async def _broken(self, error: ImapError | ProtocolError) -> None:
         came_from_connecting = self._state.state is State.CONNECTING
         if self._once and (self._failures >= _ONCE_TRIES or (came_from_connecting and not self._visited)):
-            raise error
+            raise error if isinstance(error, ImapError) else _garbled(self._account, error)
         wish = error.retry_after if isinstance(error, ImapError) else None
         delay = self._backoffs.connection.delay(self._failures, wish)
         self._log.warning(
@@ -497,6 +501,10 @@ class _Follower:
         self._state = replace(self._state, state=state, **changes)  # type: ignore[arg-type] # names are those of fields
         if self._report is not None:
             self._report(self._state)
+
+
+def _garbled(account: Account, error: ProtocolError) -> Unreachable:
+    return Unreachable(f"{account.host} does not speak IMAP as it should: {error}")
 
 
 def _now() -> datetime:

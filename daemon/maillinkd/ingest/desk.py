@@ -3,6 +3,7 @@
 Gather (`Desk.open`), decide (`Desk.decide…`), act (`Desk.put_back`).
 """
 
+from bisect import insort
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -72,7 +73,8 @@ class File:
     @property
     def age(self) -> tuple[datetime, int]:
         """L21: the older of two threads, by start, then by number; one that is just opened is younger."""
-        return self.state.started_at, self.state.number if self.state.number > 0 else 1 << 62
+        start = self.letters[0].sent_at if self.letters else self.state.started_at
+        return start, self.state.number if self.state.number > 0 else 1 << 62
 
 
 class Desk:
@@ -169,11 +171,6 @@ class Desk:
         kept.state = replace(
             kept.state,
             number=oldest.state.number,
-            started_at=min(file.state.started_at for file in files),
-            last_message_at=max(file.state.last_message_at for file in files),
-            message_count=sum(file.state.message_count for file in files),
-            id_count=sum(file.state.id_count for file in files),
-            subject=oldest.state.subject,
             reason=oldest.state.reason,
             candidates=oldest.state.candidates,
             slot=slot,
@@ -200,18 +197,22 @@ class Desk:
 
     def add(self, file: File, letter: Stored, mailbox: str | None) -> None:
         """Lays a new message into its thread."""
-        file.letters.append(letter)
-        file.letters.sort(key=mailroom.order)
+        insort(file.letters, letter, key=mailroom.order)
         file.new.add(letter.id)
         if mailbox is not None:
             file.mailboxes.add(mailbox)
-        state = file.state
-        first = file.letters[0]
+
+    def sum_up(self, file: File, label: int, ids: int) -> None:
+        """Brings the thread's row in line with its messages: it has got `label` and so many ids."""
+        first, state = file.letters[0], file.state
         file.state = replace(
             state,
+            id=label,
+            number=label if state.number < 0 else state.number,
+            id_count=ids,
             started_at=first.sent_at,
             last_message_at=file.letters[-1].sent_at,
-            message_count=state.message_count + 1,
+            message_count=len(file.letters),
             subject=first.subject,
         )
 
@@ -338,7 +339,7 @@ class Desk:
 
     async def _settle(self, files: Iterable[File]) -> None:
         """Writes what was said of stored messages, and that those left undecided are decided now."""
-        letters = [(file, letter) for file in files for letter in file.letters if letter.id in file.new | file.marked]
+        letters = [(file, letter) for file in files for letter in file.letters if letter.id > 0]
         await mailroom.mark(
             self.connection, {letter.id: letter.marks for file, letter in letters if letter.id in file.marked}
         )

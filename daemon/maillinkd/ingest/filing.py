@@ -58,6 +58,17 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
+class Merged:
+    """Stored threads that became one before the thread is decided (`Order.LATER`)."""
+
+    number: int
+    """By which the thread is found, whatever it is merged with later."""
+    slot_before: ItemRef | None
+    lost: tuple[ItemRef, ...]
+    """L21: the items that its decision will name."""
+
+
+@dataclass(frozen=True, slots=True)
 class Filed:
     """What filing a batch came to."""
 
@@ -65,6 +76,7 @@ class Filed:
     """Decision lines, in order, to be logged after commit."""
     stored: int
     """How many messages were not known before (copies for further items count)."""
+    merged: tuple[Merged, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +167,15 @@ async def file_messages(
     files = [desk.files[label] for label in batch.touched]
     if order is Order.LATER:
         await desk.put_back_undecided(files)
-        return Filed([], len(batch.new))
+        return Filed([], len(batch.new), _merged(files))
     lines = await desk.put_back(files, provisional=order is Order.FIRST_SYNC, about=batch.touched)
     return Filed(lines, len(batch.new))
+
+
+def _merged(files: Iterable[File]) -> tuple[Merged, ...]:
+    return tuple(
+        Merged(file.state.number, file.slot_before, file.lost) for file in files if file.trigger is Trigger.MERGE
+    )
 
 
 async def _items_named(connection: Connection, arrivals: Sequence[Arrival]) -> Mapping[ItemRef, Item]:
@@ -357,29 +375,15 @@ async def _act(desk: Desk, placement: Placement, batch: _Batch, *, undecided: bo
         connection,
         {each: Known(labels.get(k.thread, k.thread), k.borne, k.detached) for each, k in placed.nodes.items()},
     )
-    for file in list(desk.files.values()):
-        file.state = replace(file.state, id_count=placement.size(file.label).ids)
-        _rename(desk, file, labels, numbers)
-    for label in list(batch.touched):
-        if label in labels:
-            batch.touched[labels[label]] = batch.touched.pop(label)
+    for old in list(batch.touched):
+        new, file = labels.get(old, old), desk.files.pop(old)
+        desk.sum_up(file, new, placement.size(old).ids)
+        desk.files[new] = file
+        batch.touched[new] = batch.touched.pop(old)
     for file in desk.files.values():
         if file.buried:
             await _bury(desk, file)
     return numbers
-
-
-def _rename(desk: Desk, file: File, labels: Mapping[int, int], numbers: Mapping[int, int]) -> None:
-    """Gives a file and its letters the numbers that the store has given out."""
-    old = file.label
-    new = labels.get(old, old)
-    file.state = replace(file.state, id=new, number=new if file.state.number < 0 else file.state.number)
-    file.letters = [replace(each, id=numbers.get(each.id, each.id)) for each in file.letters]
-    file.new = {numbers.get(each, each) for each in file.new}
-    file.names = {numbers.get(each, each): item for each, item in file.names.items()}
-    file.marked = {each for each in file.marked if each > 0}  # new messages were stored with their marks
-    if new != old:
-        desk.files[new] = desk.files.pop(old)
 
 
 async def _bury(desk: Desk, file: File) -> None:
@@ -447,13 +451,24 @@ async def decide_undecided(
     owner: str,
     channel: Channel,
     threads: Sequence[int],
+    merged: Iterable[Merged] = (),
     *,
     instance: str,
 ) -> list[dict[str, Any]]:
-    """Ends an import: decides threads (labels) whose new messages were placed and left undecided (`Order.LATER`)."""
+    """Ends an import: decides threads (labels) whose new messages were placed and left undecided (`Order.LATER`).
+
+    `merged`: what filing its batches said of threads that became one.
+    """
     scope = await mailroom.lock_scope(connection, owner, channel)
     desk = Desk(connection, scope, office, instance=instance)
     await desk.open(threads)
+    for each in merged:
+        file = desk.files.get(await links.label_of(connection, each.number) or 0)
+        if file is not None and file.new:
+            if file.trigger is not Trigger.MERGE:
+                file.slot_before = each.slot_before
+            file.trigger = Trigger.MERGE
+            file.lost = tuple(sorted({*file.lost, *each.lost}))
     files = [file for file in desk.files.values() if file.new]
     for file in files:
         desk.decide(file)

@@ -3,20 +3,20 @@
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from maillinkd.directory.item import Item, ItemRef
 from maillinkd.directory.lines import Change
 from maillinkd.ingest import again, catalogue, filing, hand
-from maillinkd.ingest.filing import Arrival, Order, Place
+from maillinkd.ingest.filing import Arrival, Filed, Merged, Order, Place
 from maillinkd.ingest.hand import Refused
 from maillinkd.ingest.office import IMAP, SMART_BCC, Channel, Office
 from maillinkd.linker.decision import Trigger
@@ -57,6 +57,18 @@ class ImportSummary:
     read: int = 0
     new: int = 0
     quarantined: int = 0
+
+
+_Numbered = Sequence[tuple[int, Held]]
+
+
+class _Act(Protocol):
+    """Within a transaction, files the mails of these numbers and holds others. Returns the decision lines."""
+
+    def __call__(
+        self, connection: Connection, numbers: Collection[int], held: _Numbered, *, done: bool
+    ) -> Awaitable[list[Line]]:
+        """`done`: this transaction ends the batch."""
 
 
 class House:
@@ -113,6 +125,7 @@ class House:
 
         `mailboxes`, `smart_bcc`: what this process has taken over; commands that died count too.
         """
+        await self.note_told()
         count = 0
         while True:
             async with self.database.reading() as connection:
@@ -163,14 +176,12 @@ class House:
             else:
                 unread.append((each.uid, _unreadable(IMAP, content, each.received_at, each.size, message)))
 
-        async def act(connection: Connection, held: Sequence[tuple[int, Held]]) -> list[Line]:
-            folder = await cursors.move(connection, batch.mailbox, batch.folder, batch.cursor if last else None)
+        async def act(connection: Connection, numbers: Collection[int], held: _Numbered, *, done: bool) -> list[Line]:
+            cursor = batch.cursor if done and last else None
+            folder = await cursors.move(connection, batch.mailbox, batch.folder, cursor)
             validity = batch.cursor.uidvalidity
-            set_aside = {uid for uid, _ in held}
             arrivals = [
-                replace(arrival, place=Place(folder, validity, uid))
-                for uid, arrival in parsed
-                if uid not in set_aside
+                replace(arrival, place=Place(folder, validity, uid)) for uid, arrival in parsed if uid in numbers
             ]
             filed = await filing.file_messages(
                 connection, self.office, owner, IMAP, arrivals, instance=self._instance, order=order
@@ -183,51 +194,47 @@ class House:
                 ],
             )
             await cursors.record(connection, folder, validity, [(uid, None, cursors.QUARANTINED) for uid, _ in held])
-            if batch.gone:
+            if batch.gone and done:
                 await cursors.gone(connection, folder, validity, batch.gone)
             return filed.lines
 
-        suspects = {
-            uid: _unreadable(IMAP, arrival.raw or arrival.message.headers, arrival.message.received_at, arrival.size)
-            for uid, arrival in parsed
-        }
-        self._tell(await self._filed_but_for(act, unread, suspects))
+        parsed.sort(key=lambda each: each[1].message.sent_at)
+        await self._filed_but_for(act, {uid: _suspect(IMAP, arrival) for uid, arrival in parsed}, unread)
 
-    async def _filed_but_for(
-        self,
-        act: Callable[[Connection, Sequence[tuple[int, Held]]], Any],
-        held: Sequence[tuple[int, Held]],
-        suspects: dict[int, Held],
-    ) -> list[Line]:
-        """Files a batch; where it fails by a fault of ours, finds the messages that fail alone and sets them aside.
+    async def _filed_but_for(self, act: _Act, suspects: Mapping[int, Held], held: _Numbered = ()) -> int:
+        """Files a batch in one transaction, and tells what was decided. Returns how many mails were set aside.
 
-        A message that fails goes to quarantine with its bytes and the error; the others go through.
+        Where it fails by a fault of ours, each mail is filed by itself, in the order given: one that fails goes to
+        quarantine with its bytes and the error, the others go through. `held`: mail that goes there anyway.
         """
         try:
             async with self._transaction() as connection:
-                return list(await act(connection, held))
+                lines = await act(connection, suspects.keys(), held, done=True)
         except (TemporaryFailure, Refused):
             raise
         except Exception:
             if not suspects:
                 raise
-            log.exception("batch failed; looking for the message that fails", messages=len(suspects))
+            log.exception("batch failed; filing its mails one by one", messages=len(suspects))
+        else:
+            self._tell(lines)
+            return len(held)
         bad = list(held)
         for number, suspect in suspects.items():
-            others = [(other, each) for other, each in suspects.items() if other != number]
             try:
                 async with self._transaction() as connection:
-                    await act(connection, [*held, *others])
-                    raise _Rehearsal  # noqa: TRY301  # nothing of a rehearsal is kept
-            except _Rehearsal:
-                continue
+                    lines = await act(connection, {number}, (), done=False)
             except TemporaryFailure:
                 raise
             except Exception as error:
-                log.exception("message set aside", message_id=suspect.message_id)
+                log.exception("mail set aside", message_id=suspect.message_id)
                 bad.append((number, replace(suspect, error=f"{type(error).__name__}: {error}")))
+            else:
+                self._tell(lines)
         async with self._transaction() as connection:
-            return list(await act(connection, bad))
+            lines = await act(connection, (), bad, done=True)
+        self._tell(lines)
+        return len(bad)
 
     # -- the SMTP door ------------------------------------------------------------------------------------------
 
@@ -263,10 +270,20 @@ class House:
             for future in waiting:
                 if not future.done():
                     future.set_exception(failure)
+        except Exception as error:
+            if len(group) > 1:  # one of them has brought out a bug of ours; it shall not harm the others
+                log.exception("mail could not be kept together; keeping it one by one", messages=len(group))
+                for each in group:
+                    await self._keep([each])
+                return
+            log.exception("mail could not be kept")
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(TemporaryFailure(f"{type(error).__name__}: {error}"))
         except BaseException:
             for future in waiting:
                 if not future.done():
-                    future.set_exception(TemporaryFailure("stopping, or failed"))
+                    future.set_exception(TemporaryFailure("stopping"))
             raise
         else:
             for future in waiting:
@@ -284,6 +301,10 @@ class House:
             except TemporaryFailure as failure:
                 log.warning("inbound mail waits", error=str(failure))
                 await asyncio.sleep(1)
+                continue
+            except Exception:
+                log.exception("inbound mail cannot be filed; it waits")
+                await asyncio.sleep(30)
                 continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._kept.wait(), timeout=5)  # another process may have taken mail
@@ -305,40 +326,47 @@ class House:
         if not waiting:
             return 0
         trusted = not self.office.settings.smart_bcc.require_authentication
-        sorted_ = {each.number: _sort(self.office, each.received, trusted=trusted) for each in waiting}
+        received = {each.number: each.received for each in waiting}
+        sorted_ = {number: _sort(self.office, each, trusted=trusted) for number, each in received.items()}
         suspects = {
-            number: _held_from(sorted_[number], waiting_.received, UNREADABLE, "")
-            for number, waiting_ in ((each.number, each) for each in waiting)
+            number: _held_from(each, received[number], UNREADABLE, "")
+            for number, each in sorted(sorted_.items(), key=lambda pair: pair[1].sent_at)
         }
 
-        async def act(connection: Connection, held: Sequence[tuple[int, Held]]) -> list[Line]:
-            set_aside = dict(held)
-            await quarantine.hold(connection, list(set_aside.values()))
-            lines = []
-            by_owner = defaultdict[str, list[Arrival]](list)
-            for number, each in sorted_.items():
-                if number in set_aside:
-                    continue
-                if each.held is not None:
-                    await quarantine.hold(connection, [each.held])
-                elif each.arrival is not None:
-                    by_owner[each.owner].append(each.arrival)
-            for owner, arrivals in sorted(by_owner.items()):
-                filed = await filing.file_messages(
-                    connection, self.office, owner, SMART_BCC, arrivals, instance=self._instance
-                )
-                lines += filed.lines
-            await inbound.filed(connection, [each.number for each in waiting])
-            return lines
+        async def act(connection: Connection, numbers: Collection[int], held: _Numbered, *, done: bool) -> list[Line]:
+            taken = [each for number, each in sorted_.items() if number in numbers]
+            filed = await self._file_sorted(connection, taken)
+            await quarantine.hold(connection, [each for _, each in held])
+            await inbound.filed(connection, {*numbers, *(number for number, _ in held)})
+            return filed.lines
 
-        lines = await self._filed_but_for(act, [], suspects)
+        await self._filed_but_for(act, suspects)
         for each in sorted_.values():
             if each.held is not None:
                 log.warning(
                     "quarantined", reason=each.held.reason, message_id=each.held.message_id, channel=SMART_BCC
                 )
-        self._tell(lines)
         return len(waiting)
+
+    async def _file_sorted(self, connection: Connection, mails: Iterable["_Sorted"]) -> Filed:
+        """Files Smart Bcc mail, each in its owner's scope, and holds what is to be held."""
+        lines: list[Line] = []
+        stored = 0
+        by_owner = defaultdict[str, list[Arrival]](list)
+        held = []
+        for each in mails:
+            if each.held is not None:
+                held.append(each.held)
+            elif each.arrival is not None:
+                by_owner[each.owner].append(each.arrival)
+        for owner, arrivals in sorted(by_owner.items()):
+            filed = await filing.file_messages(
+                connection, self.office, owner, SMART_BCC, arrivals, instance=self._instance
+            )
+            lines += filed.lines
+            stored += filed.stored
+        await quarantine.hold(connection, held)
+        return Filed(lines, stored)
 
     # -- commands -----------------------------------------------------------------------------------------------
 
@@ -352,36 +380,55 @@ class House:
         owner = self.office.owner_of_mailbox(mailbox)
         keep_raw = self.office.settings.mailboxes[mailbox].store == "full"
         read = new = quarantined = 0
+        merged: list[Merged] = []
         groups = _groups(mails, self._chunk())
         first, second = next(groups, []), next(groups, None)
         order = Order.NOW if second is None else Order.LATER
         for group in chain([first], [second] if second is not None else [], groups):
-            arrivals, held = [], []
-            for raw, received_at in group:
+            arrivals: dict[int, Arrival] = {}
+            unread: list[tuple[int, Held]] = []
+            for number, (raw, received_at) in enumerate(group):
                 message = _read_mail(raw, received_at)
                 if isinstance(message, Message):
                     kept = raw if keep_raw else None
                     ids = _content_ids(self.office, owner, message, kept)
-                    arrivals.append(Arrival(message, kept, len(raw), mailbox, content_ids=ids))
+                    arrivals[number] = Arrival(message, kept, len(raw), mailbox, content_ids=ids)
                 else:
                     when = received_at or datetime.now(UTC)
-                    held.append(_unreadable(IMAP, raw, when, len(raw), message))
-            async with self._transaction() as connection:
+                    unread.append((number, _unreadable(IMAP, raw, when, len(raw), message)))
+
+            async def act(
+                connection: Connection,
+                numbers: Collection[int],
+                held: _Numbered,
+                *,
+                done: bool,
+                arrivals: Mapping[int, Arrival] = arrivals,
+            ) -> list[Line]:
+                nonlocal new
+                some = [arrivals[number] for number in numbers]
                 filed = await filing.file_messages(
-                    connection, self.office, owner, IMAP, arrivals, instance=self._instance, order=order
+                    connection, self.office, owner, IMAP, some, instance=self._instance, order=order
                 )
-                await quarantine.hold(connection, [replace(each, digest=_digest(each, 0, 0)) for each in held])
-            self._tell(filed.lines)
-            new += filed.stored
+                await quarantine.hold(connection, [replace(each, digest=_digest(each, 0, 0)) for _, each in held])
+                new += filed.stored
+                merged.extend(filed.merged)
+                return filed.lines
+
+            ranked = sorted(arrivals.items(), key=lambda each: each[1].message.sent_at)
+            suspects = {number: _suspect(IMAP, arrival, group[number][0]) for number, arrival in ranked}
+            quarantined += await self._filed_but_for(act, suspects, unread)
             read += len(group)
-            quarantined += len(held)
             progress(len(group))
-        await self.finish_imports()
+        await self.finish_imports(merged)
         await self.note_told()
         return ImportSummary(read, new, quarantined)
 
-    async def finish_imports(self) -> None:
-        """Decides threads whose messages were placed by an import, be it one that was cut off."""
+    async def finish_imports(self, merged: Sequence[Merged] = ()) -> None:
+        """Decides threads whose messages were placed by an import, be it one that was cut off.
+
+        `merged`: the threads that it made one, for their decision lines.
+        """
         while True:
             async with self.database.reading() as connection:
                 found = await mailroom.undecided_threads(connection, self._chunk())
@@ -393,7 +440,7 @@ class House:
             for (owner, channel), labels in by_scope.items():
                 async with self._transaction() as connection:
                     lines = await filing.decide_undecided(
-                        connection, self.office, owner, _channel(channel), labels, instance=self._instance
+                        connection, self.office, owner, _channel(channel), labels, merged, instance=self._instance
                     )
                 self._tell(lines)
 
@@ -412,30 +459,31 @@ class House:
             if self.office.recipient(recipient) is None:
                 raise Refused(f"{recipient} is no Smart Bcc address of this configuration")
         read = new = quarantined = 0
-        sorted_ = []
+        sorted_: list[tuple[_Sorted, Received]] = []
         for raw, received_at in mails:
             received = Received(sender, tuple(recipients), raw, received_at or _date(raw))
-            sorted_.append(_sort(self.office, received, trusted=True))
+            sorted_.append((_sort(self.office, received, trusted=True), received))
             read += 1
-        sorted_.sort(key=lambda each: each.sent_at)
+        sorted_.sort(key=lambda each: each[0].sent_at)
         for group in _groups(sorted_, SHARED_CHUNK):
-            async with self._transaction() as connection:
-                lines: list[Line] = []
-                stored = 0
-                by_owner = defaultdict[str, list[Arrival]](list)
-                for each in group:
-                    if each.arrival is not None:
-                        by_owner[each.owner].append(each.arrival)
-                for owner, arrivals in sorted(by_owner.items()):
-                    filed = await filing.file_messages(
-                        connection, self.office, owner, SMART_BCC, arrivals, instance=self._instance
-                    )
-                    lines, stored = lines + filed.lines, stored + filed.stored
-                held = [each.held for each in group if each.held is not None]
-                await quarantine.hold(connection, held)
-            self._tell(lines)
-            new += stored
-            quarantined += len(held)
+
+            async def act(
+                connection: Connection,
+                numbers: Collection[int],
+                held: _Numbered,
+                *,
+                done: bool,
+                group: Sequence[tuple[_Sorted, Received]] = group,
+            ) -> list[Line]:
+                nonlocal new
+                filed = await self._file_sorted(connection, [group[number][0] for number in sorted(numbers)])
+                await quarantine.hold(connection, [each for _, each in held])
+                new += filed.stored
+                return filed.lines
+
+            suspects = {n: _held_from(each, received, UNREADABLE, "") for n, (each, received) in enumerate(group)}
+            quarantined += await self._filed_but_for(act, suspects)
+            quarantined += sum(each.held is not None for each, _ in group)
             progress(len(group))
         await self.note_told()
         return ImportSummary(read, new, quarantined)
@@ -561,6 +609,16 @@ class _Sorted:
 
 def _sort(office: Office, received: Received, *, trusted: bool, owner: str | None = None) -> _Sorted:
     """L14, L15: whose mail it is, and who is in it; or why it goes to quarantine."""
+    try:
+        return _sort_readable(office, received, trusted=trusted, owner=owner)
+    except Exception as error:
+        log.exception("message could not be read", size=len(received.raw))
+        why = f"{type(error).__name__}: {error}"
+        held = _unreadable(SMART_BCC, received.raw, received.received_at, len(received.raw), why)
+        return _Sorted(received.received_at, held=_in_envelope(held, received))
+
+
+def _sort_readable(office: Office, received: Received, *, trusted: bool, owner: str | None) -> _Sorted:
     headers, _ = split(received.raw)
     message = _read(headers, received.received_at, len(received.raw))
     if not isinstance(message, Message):
@@ -603,7 +661,13 @@ def _content_ids(office: Office, owner: str, message: Message, raw: bytes | None
     if raw is None or not office.policy.match_rewritten:
         return ()
     authors = [each.address for each in message.participants if each.role is Role.FROM]
-    return content_ids(message, raw) if any(office.writes_for(author, owner) for author in authors) else ()
+    if not any(office.writes_for(author, owner) for author in authors):
+        return ()
+    try:
+        return content_ids(message, raw)
+    except Exception:
+        log.exception("text could not be read", message_id=message.message_id)
+        return ()
 
 
 def _read(headers: bytes, received_at: datetime, size: int) -> Message | str:
@@ -646,6 +710,13 @@ def _in_envelope(held: Held, received: Received) -> Held:
 
 def _unreadable(channel: str, raw: bytes, received_at: datetime, size: int, error: str = "") -> Held:
     return Held(b"", channel, UNREADABLE, error, "", received_at, size, raw)
+
+
+def _suspect(channel: str, arrival: Arrival, raw: bytes | None = None) -> Held:
+    """How a mail would lie in quarantine, were it to fail."""
+    message = arrival.message
+    held = _unreadable(channel, raw or arrival.raw or message.headers, message.received_at, arrival.size)
+    return replace(held, message_id=message.message_id)
 
 
 def _digest(held: Held, folder: int, uid: int) -> bytes:
