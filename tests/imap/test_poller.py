@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imap.ledger import ListLedger
 from maillinkd.imap import poller, reader
@@ -759,3 +762,76 @@ async def _idling(server: FakeServer) -> None:
     async with asyncio.timeout(5):
         while not any(peer.idling for peer in server.connections):
             await asyncio.sleep(0.001)
+
+
+HAPPENINGS = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.integers(0, 3_000)),
+        st.tuples(st.just("hide"), st.just(0)),
+        st.tuples(st.just("show"), st.just(0)),
+        st.tuples(st.just("expunge"), st.integers(0, 100)),
+        st.tuples(st.just("renumber"), st.just(0)),
+        st.tuples(st.just("cut"), st.integers(0, 4_000)),
+        st.tuples(st.just("fail"), st.integers(1, 3)),
+        st.tuples(st.just("pass"), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+@given(HAPPENINGS, st.sampled_from(["headers", "full"]), st.booleans(), st.integers(1, 4))
+def test_whatever_happens_in_the_end_all_is_there_once(
+    happenings: list[tuple[str, int]], store: str, says_uidnext: bool, chunk: int
+) -> None:
+    """Mail comes, goes, shows up late and is numbered anew; connections are cut, filing fails."""
+
+    async def live() -> None:
+        number = 0
+        async with FakeServer() as server:
+            server.says_uidnext = says_uidnext
+            ledger = ListLedger()
+            for what, value in happenings:
+                match what:
+                    case "append" | "hide":
+                        number += 1
+                        # Without UIDNEXT a hidden message can be above all that is known: the next look finds it.
+                        server.inbox.append(mail(number, value), visible=what == "append")
+                    case "show":
+                        for message in server.inbox.messages.values():
+                            message.visible = True
+                    case "expunge" if server.inbox.uids:
+                        del server.inbox.messages[server.inbox.uids[value % len(server.inbox.uids)]]
+                    case "renumber":
+                        old = server.inbox
+                        server.folders["INBOX"] = FakeFolder(uidvalidity=old.uidvalidity + 1)
+                        for _, message in sorted(old.messages.items()):
+                            server.inbox.append(message.raw, visible=message.visible)
+                    case "cut":
+                        server.cuts.append(value)
+                    case "fail":
+                        ledger.failing = value
+                    case "pass":
+                        with suppress(Unreachable):
+                            await once(server, ledger, store=store)
+            server.cuts.clear()
+            for message in server.inbox.messages.values():
+                message.visible = True
+            await once(server, ledger, store=store, expunged="mark")
+
+            filed = {
+                message.uid: message
+                for batch in ledger.batches
+                if batch.cursor.uidvalidity == server.inbox.uidvalidity
+                for message in batch.messages
+            }
+            assert sorted(ledger.uids("INBOX")) == server.inbox.uids
+            for uid, message in server.inbox.messages.items():
+                assert filed[uid].raw == (message.raw if store == "full" else None)
+                assert message.raw.startswith(filed[uid].headers)
+            assert ledger.cursors["INBOX"].first_sync_done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "CHUNK", chunk)
+        patch.setattr(reader, "PIECE", 1_000)
+        patch.setattr("maillinkd.imap.client.PIECE", 1_000)
+        asyncio.run(live())

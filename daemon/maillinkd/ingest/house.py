@@ -199,7 +199,9 @@ class House:
             return filed.lines
 
         parsed.sort(key=lambda each: each[1].message.sent_at)
-        await self._filed_but_for(act, {uid: _suspect(IMAP, arrival) for uid, arrival in parsed}, unread)
+        headers = {each.uid: each.headers for each in batch.messages}
+        suspects = {uid: _suspect(IMAP, arrival, arrival.raw or headers[uid]) for uid, arrival in parsed}
+        await self._filed_but_for(act, suspects, unread)
 
     async def _filed_but_for(self, act: _Act, suspects: Mapping[int, Held], held: _Numbered = ()) -> int:
         """Files a batch in one transaction, and tells what was decided. Returns how many mails were set aside.
@@ -712,10 +714,10 @@ def _unreadable(channel: str, raw: bytes, received_at: datetime, size: int, erro
     return Held(b"", channel, UNREADABLE, error, "", received_at, size, raw)
 
 
-def _suspect(channel: str, arrival: Arrival, raw: bytes | None = None) -> Held:
+def _suspect(channel: str, arrival: Arrival, raw: bytes) -> Held:
     """How a mail would lie in quarantine, were it to fail."""
     message = arrival.message
-    held = _unreadable(channel, raw or arrival.raw or message.headers, message.received_at, arrival.size)
+    held = _unreadable(channel, raw, message.received_at, arrival.size)
     return replace(held, message_id=message.message_id)
 
 

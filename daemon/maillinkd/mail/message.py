@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import sha256
 
 from maillinkd.mail import msgid
@@ -113,6 +114,9 @@ MAX_PARTICIPANTS = 1_000
 EARLIEST_DATE = datetime(1990, 1, 1, tzinfo=UTC)
 LATEST_AFTER_RECEIPT = timedelta(days=1)
 
+COMMON = 256
+"""Octets of an address field that may well come again."""
+
 _NAMES = frozenset(name.lower() for name in FIELDS)
 _ALIASES = tuple(name.lower() for name in ALIAS_FIELDS)
 _ROLES = (
@@ -185,9 +189,17 @@ def _texts(values: _Values, name: str) -> list[str]:
 
 def _addresses(values: Sequence[bytes]) -> tuple[str, ...]:
     if len(values) <= 1:  # nearly always
-        return parse_addresses(values[0]) if values else ()
+        if not values:
+            return ()
+        return _common_addresses(values[0]) if len(values[0]) <= COMMON else parse_addresses(values[0])
     found = dict.fromkeys(address for value in values for address in parse_addresses(value))
     return tuple(found)[:MAX_PARTICIPANTS]
+
+
+@lru_cache(maxsize=4_096)
+def _common_addresses(value: bytes) -> tuple[str, ...]:
+    """The same few people write most of a mailbox."""
+    return parse_addresses(value)
 
 
 def _subject(value: bytes) -> str:
