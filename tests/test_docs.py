@@ -110,18 +110,33 @@ def test_every_switch_stands_in_linking_with_the_values_of_both_presets() -> Non
     assert expected == actual
 
 
-def test_every_row_and_choice_says_where_it_is_tested() -> None:
-    """By a conformance case, or by a test file."""
-    cases = {path.stem for path in (ROOT / "tests" / "conformance" / "linking").glob("*.json")}
-    rows = table(LINKING, "row", "reason") + table(LINKING, "switch of `[policy]`", "values")
-    missing = [
-        (row[0], name)
-        for row in rows
-        for name in words(row[3]) or ["(nothing)"]
-        if name not in cases and not (ROOT / name).is_file()
+CASES = ROOT / "tests" / "conformance" / "linking"
+
+
+def reasons_of(case: str) -> set[str]:
+    """The reasons that a conformance case expects at its end."""
+    return {thread.get("reason") for thread in json.loads((CASES / f"{case}.json").read_text())["expect"]}
+
+
+def test_the_cases_that_are_named_for_a_reason_expect_it() -> None:
+    named = {word(row[1]): words(row[3]) for row in table(LINKING, "row", "reason")}
+    wrong = [
+        (reason, case) for reason, cases in named.items() for case in cases or ["-"] if reason not in reasons_of(case)
     ]
 
-    assert missing == []
+    assert wrong == []
+
+
+def test_the_tests_that_are_named_for_a_switch_know_it() -> None:
+    """By its name, or by the number of the rule that the row names."""
+    unknown = []
+    for row in table(LINKING, "switch of `[policy]`", "values"):
+        named = [ROOT / name if "/" in name else CASES / f"{name}.json" for name in words(row[3])]
+        known_by = [word(row[0]), *re.findall(r"\b[LT][0-9]+\b", row[2])]
+        if not any(name in path.read_text() for path in named for name in known_by):
+            unknown.append(row[0])
+
+    assert unknown == []
 
 
 def test_every_rule_that_the_code_cites_can_be_looked_up() -> None:

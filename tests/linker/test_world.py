@@ -1,4 +1,4 @@
-"""The conformance cases through the pure functions alone: no database, no command line, threads found the naive way."""
+"""The conformance cases through the pure functions alone: no database, and threads found the naive way."""
 
 import json
 from pathlib import Path

@@ -32,7 +32,7 @@ class Refused(Exception):
     """A hand may not do that, and nothing has changed."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Mail:
     """A message as it is kept."""
 
@@ -61,7 +61,7 @@ class Mail:
         return next((each.address for each in self.people if each.role is Role.FROM), "")
 
 
-@dataclass
+@dataclass(eq=False)
 class Thread:
     """A component, and what it is linked to. Hand acts carry the number of the act, others None."""
 
@@ -311,8 +311,7 @@ class World:
         self.take(owner, given)
 
     def take(self, owner: str, given: Json) -> None:
-        recipients = given["smart_bcc"] if isinstance(given["smart_bcc"], list) else [given["smart_bcc"]]
-        named = [ref for ref in map(_item_named, recipients) if ref is not None]
+        named = [ref for ref in map(_item_named, _list(given, "smart_bcc")) if ref is not None]
         known = [item for item in map(self._item_meant, named) if item is not None]
         known = list(dict.fromkeys(known))
         scope = self.scopes.setdefault((owner, SMART_BCC), Scope())
@@ -423,10 +422,7 @@ class World:
         scope.mails.append(mail)
         (part,) = [each for each in components(scope.mails) if mail.own in each]
         threads = [each for each in scope.threads if any(other.own in part for other in each.mails)]
-        if threads:
-            kept = self._merge(threads)
-        else:
-            kept = Thread(next(self._numbers))
+        kept = self._merge(threads) if threads else Thread(next(self._numbers))
         scope.threads = [each for each in scope.threads if each not in threads] + [kept]
         kept.mails.append(mail)
         return kept
