@@ -145,8 +145,6 @@ def test_every_rule_that_the_code_cites_can_be_looked_up() -> None:
     unknown = []
     for path in sorted(PACKAGE.rglob("*.py")):
         for line in path.read_text().splitlines():
-            if re.search(r'#|"""|linking|threading|traps|^\s+[A-Z(]', line) is None:
-                continue
             cited = re.findall(r"(?<![\w.-])([LT][1-9][0-9]?)(?![\w-])", line)
             unknown += [(path.name, rule) for rule in cited if not re.search(rf"\b{rule}\b", linking)]
             if "traps.md" in line:
@@ -184,8 +182,7 @@ def test_configurations_in_the_documents_load(document: Path, tmp_path: Path) ->
 
     settings = load(tmp_path / "maillinkd.toml", environ={})
 
-    sections = {section for text in (main, *others) for section in tomllib.loads(text)}
-    assert sections == settings.model_fields_set - {"log", "smart_bcc"} | sections & {"log", "smart_bcc"}
+    assert {section for text in (main, *others) for section in tomllib.loads(text)} <= settings.model_fields_set
 
 
 # --- Commands -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,9 +34,10 @@ from maillinkd.store.database import Database, copy_sqlite, open_database
 
 SMART_BCC = "smart_bcc"
 LEASE = timedelta(seconds=20)
-"""How long a mailbox stays with a host that does not renew its lease (PostgreSQL)."""
-FOR_EVER = timedelta(days=36_500)
-"""With SQLite all processes are on this host: a lease ends with its holder's process."""
+"""How long a mailbox stays with a process that does not renew its lease."""
+LEASE_ON_SQLITE = timedelta(seconds=60)
+"""There all processes are on this host, and one that is gone is mostly known to be (`_is_dead`); but in a container
+that was made anew the host has another name."""
 DRAIN = 25.0
 """Seconds that connections get to finish at SIGTERM."""
 RESERVE = 64 * 1024 * 1024
@@ -119,9 +120,19 @@ async def run(load: Callable[[], Settings], only: Sequence[str] = ()) -> None:
         for warning in settings.warnings():
             log.warning(warning)
         await house.tell_unlogged(served.mailboxes, smart_bcc=served.smart_bcc)
-        await house.finish_imports()
+        await _finish_imports(house)
         daemon = _Daemon(house, settings, load, only)
         await daemon.live(served)
+
+
+async def _finish_imports(house: House) -> None:
+    """An import whose threads cannot be decided, by a fault of ours, is no reason not to follow mailboxes."""
+    try:
+        await house.finish_imports()
+    except TemporaryFailure:
+        raise
+    except Exception:
+        log.exception("an import that was cut off could not be finished")
 
 
 def _instance(only: Sequence[str]) -> str:
@@ -157,12 +168,16 @@ class _Daemon:
         self._load = load
         self._only = only
         self._mailboxes: dict[str, tuple[Account, asyncio.Task[None]]] = {}
+        self._former: dict[str, asyncio.Task[None]] = {}
+        """By mailbox, the task that followed it before the last reload."""
         self._states: dict[str, MailboxState] = {}
         self._changed = asyncio.Event()
         self._listener: Listener | None = None
+        self._decisions: logs.DecisionLog | None = None
+        """Opened by a reload; the first one is the house's."""
         self._following: dict[str, asyncio.Task[Summary]] = {}
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
-        self._lease_time = FOR_EVER if house.database.is_sqlite else LEASE
+        self._lease_time = LEASE_ON_SQLITE if house.database.is_sqlite else LEASE
 
     async def live(self, served: _Served) -> None:
         """Starts everything, says ready, waits for the end, and stops in reverse."""
@@ -194,6 +209,8 @@ class _Daemon:
                 task.cancel()
         await self._house.note_told()
         log.info("stopped")
+        if self._decisions is not None:
+            self._decisions.close()
 
     @staticmethod
     async def _until(stop: asyncio.Event, background: Collection[asyncio.Task[None]]) -> None:
@@ -210,9 +227,12 @@ class _Daemon:
         config = _listener_config(self._settings)
         key = "tls_certificate"
         try:
+            sockets = sdnotify.listen_fds(SMART_BCC)
+            if sockets:  # they are those addresses, opened by systemd
+                config = replace(config, listen=())
             listener = Listener(config, self._house.take, check_author=self._check_author, has_room=self._has_room)
             key = "listen"
-            await listener.start(sdnotify.listen_fds(SMART_BCC))
+            await listener.start(sockets)
         except OSError as error:
             where = self._settings.source_of(SMART_BCC, key)
             raise CannotListen(f"{where}: smart_bcc.{key}: {error.strerror or error}") from error
@@ -237,12 +257,21 @@ class _Daemon:
 
     def _follow(self, tasks: asyncio.TaskGroup, name: str) -> None:
         account = _account(self._settings, name, datetime.now(UTC).date())
-        task = tasks.create_task(self._follow_with_lease(account), name=f"mailbox {name}")
+        task = tasks.create_task(
+            self._follow_with_lease(account, self._former.pop(name, None)), name=f"mailbox {name}"
+        )
         self._mailboxes[name] = (account, task)
 
-    async def _follow_with_lease(self, account: Account) -> None:
+    def _let_go(self, name: str) -> None:
+        _, task = self._mailboxes.pop(name)
+        task.cancel()
+        self._former[name] = task
+
+    async def _follow_with_lease(self, account: Account, former: asyncio.Task[None] | None) -> None:
         """Follows a mailbox while nobody else does: what fails here stops nothing else."""
         name = account.name
+        if former is not None:  # which gives the lease back when it ends
+            await asyncio.wait({former})
         while True:
             await self._lease(name)
             following = asyncio.create_task(poller.follow(account, self._house, report=self._report))
@@ -265,6 +294,16 @@ class _Daemon:
                 log.warning("mailbox is followed by another process; waiting", mailbox=name, holder=other)
                 said = other
             await asyncio.sleep(2)
+        if said:
+            log.info("mailbox is taken over", mailbox=name)
+            await self._tell_for(name)
+
+    async def _tell_for(self, name: str) -> None:
+        """Writes the lines of decisions that the one who had the mailbox made and did not live to tell."""
+        try:
+            await self._house.tell_unlogged({name})
+        except TemporaryFailure as failure:
+            log.warning("the journal cannot be read", error=str(failure))
 
     async def _take_lease(self, name: str) -> str | None:
         now = datetime.now(UTC)
@@ -287,19 +326,21 @@ class _Daemon:
             log.warning("lease is left to expire", mailbox=name, error=str(failure))
 
     async def _renew_leases(self) -> None:
-        """On several hosts a lease must be renewed; a mailbox that went to another host while we slept is let go."""
-        while not self._house.database.is_sqlite:
-            await asyncio.sleep(LEASE.total_seconds() / 4)
+        """Renews them in time; a mailbox that went to another process while we slept is let go."""
+        while True:
+            await asyncio.sleep(self._lease_time.total_seconds() / 4)
+            if not self._following:
+                continue
             try:
                 async with self._house.database.transaction() as connection:
-                    ours = await cursors.renew_leases(connection, self._holder, datetime.now(UTC) + LEASE)
+                    until = datetime.now(UTC) + self._lease_time
+                    ours = await cursors.renew_leases(connection, self._holder, until)
             except TemporaryFailure as failure:
                 log.warning("leases cannot be renewed", error=str(failure))
                 continue
             for name in self._following.keys() - ours:
                 log.warning("mailbox went to another process", mailbox=name)
                 self._following[name].cancel()
-        await asyncio.Event().wait()
 
     # -- what it says of itself
 
@@ -329,6 +370,8 @@ class _Daemon:
             await asyncio.sleep(2)
             try:
                 await self._house.note_told()
+                if self._house.lines_are_due:
+                    await self._house.tell_unlogged()
             except TemporaryFailure as failure:
                 log.warning("the journal cannot be written", error=str(failure))
 
@@ -347,20 +390,29 @@ class _Daemon:
             office = office_of(new)
             if self._listener is not None:
                 self._listener.reconfigure(_listener_config(new))
+            if new.log != self._settings.log:
+                self._reopen_log(new)
         except (ConfigurationError, OSError, ValueError) as error:
             log.error("configuration refused; the old one stays", error=str(error))  # noqa: TRY400  # the admin's
             sdnotify.ready("the new configuration was refused")
             return
         self._settings, self._house.office = new, office
         today = datetime.now(UTC).date()
-        for name, (account, task) in list(self._mailboxes.items()):
+        for name, (account, _) in list(self._mailboxes.items()):
             if name not in served.mailboxes or _account(new, name, today) != account:
-                task.cancel()
-                del self._mailboxes[name]
+                self._let_go(name)
         for name in sorted(served.mailboxes - self._mailboxes.keys()):
             self._follow(tasks, name)
         log.info("reloaded", mailboxes=sorted(self._mailboxes))
         sdnotify.ready(f"following {len(self._mailboxes)} mailboxes")
+
+    def _reopen_log(self, new: Settings) -> None:
+        """Raises OSError if the new `decisions` file cannot be opened; then the old one stays."""
+        decisions = logs.configure(new.log.format, decisions_file=new.log.decisions)
+        self._house.publish = decisions.write
+        if self._decisions is not None:
+            self._decisions.close()
+        self._decisions = decisions
 
 
 async def _keep_watchdog_quiet() -> None:

@@ -209,7 +209,11 @@ ROWS: list[Row] = [
     # rows 10 and 11
     ("10. no item at all", snapshot(), (None, Reason.NO_ITEM)),
     ("10. the item is another's", snapshot(items=[item(person=DORA_REF)]), (None, Reason.NO_ITEM)),
-    ("11. all closed", snapshot(items=[item(closed=True), item(LEAD, closed=True)]), (None, Reason.ONLY_CLOSED_ITEMS)),
+    (
+        "11. all closed",
+        snapshot(items=[item(closed=True), item(LEAD, closed=True)]),
+        (None, Reason.ONLY_CLOSED_ITEMS),
+    ),
     # row 12
     (
         "12. two open deals",
@@ -357,12 +361,22 @@ def test_row_14_remembers_when_the_item_was_added() -> None:
     assert decide(snapshot(items=[item()])).slot == slot
 
 
-@pytest.mark.parametrize("origin", list(Origin))
+@pytest.mark.parametrize("origin", [Origin.HAND, Origin.SMART_BCC])
 def test_a_link_that_stays_keeps_the_decision_that_made_it(origin: Origin) -> None:
     """Also where mail names what is there already."""
     slot = filled(DEAL, origin)
 
     assert decide(snapshot(letter(names=DEAL), items=[item()], slot=slot)).slot == slot
+
+
+def test_what_row_14_had_found_is_smart_bcc_s_once_mail_names_it() -> None:
+    """Neither an older message (L27) nor `decide` (L28) may take away what a user has named."""
+    facts = snapshot(letter(names=DEAL), items=[item(minutes=-5)], slot=filled(minutes=-5))
+    decision = decide(facts)
+    later = snapshot(letter(-10), letter(old=True), items=[item(minutes=-5)], slot=decision.slot)
+
+    assert decision.slot == Slot(DEAL, Origin.SMART_BCC, reason=Reason.SMART_BCC_EXPLICIT)
+    assert answer(decide(later)) == ("deal:61", Reason.KEPT_EXISTING_LINK)
 
 
 @pytest.mark.parametrize(
@@ -383,7 +397,7 @@ def test_later_mail_of_a_closed_item_is_kept_out_by_choice(
     assert decide(facts).excluded == excluded
 
 
-# -- persons and organizations (L3 to L6) -----------------------------------------------------------------------
+# -- persons and organizations (L3 to L6) --------------------------------------------------------------------
 
 
 def people(decision: Decision) -> set[str]:
@@ -402,7 +416,11 @@ def people(decision: Decision) -> set[str]:
             snapshot(letter(sender=EVE), hand_persons=frozenset({DORA_REF})),
             {"person:4", "organization:7"},
         ),
-        ("L18. an organization", snapshot(letter(sender=EVE), hand_organizations=frozenset({CLIENT})), {"organization:7"}),
+        (
+            "L18. an organization",
+            snapshot(letter(sender=EVE), hand_organizations=frozenset({CLIENT})),
+            {"organization:7"},
+        ),
         ("L18. tombstone of a person", snapshot(tombstones=frozenset({CARLA_REF})), set()),
         ("L18. tombstone of an organization", snapshot(tombstones=frozenset({CLIENT})), {"person:3"}),
         (
@@ -507,7 +525,7 @@ def test_the_directory_moves_persons_and_leaves_the_slot() -> None:
     assert follow_directory(replace(facts, known={}, persons={}), Reason.NO_ITEM).persons == frozenset()
 
 
-# -- strangers (L22) --------------------------------------------------------------------------------------------
+# -- strangers (L22) -----------------------------------------------------------------------------------------
 
 STRANGER = letter(1, sender=EVE, to=[DORA], reply=True)
 
@@ -527,12 +545,22 @@ STRANGER = letter(1, sender=EVE, to=[DORA], reply=True)
         ("one without references is exempt", [letter(0), letter(1, EVE, [DORA])], True),
         (
             "who was taken in takes in others",
-            [letter(0), letter(1, FRED, [DORA], reply=True), letter(2, EVE, [FRED], reply=True), letter(3, ANNA, [EVE])],
+            [
+                letter(0),
+                letter(1, FRED, [DORA], reply=True),
+                letter(2, EVE, [FRED], reply=True),
+                letter(3, ANNA, [EVE]),
+            ],
             True,
         ),
         (
             "in whatever order they wrote",
-            [letter(0), letter(1, EVE, [FRED], reply=True), letter(2, FRED, [DORA], reply=True), letter(3, ANNA, [EVE])],
+            [
+                letter(0),
+                letter(1, EVE, [FRED], reply=True),
+                letter(2, FRED, [DORA], reply=True),
+                letter(3, ANNA, [EVE]),
+            ],
             True,
         ),
     ],
@@ -566,7 +594,7 @@ def test_taking_strangers_in_reaches_everybody_in_any_order(chain: list[str], ra
     assert Flag.STRANGER_JOINED not in decision.links.flags
 
 
-# -- order (L26, L27) ------------------------------------------------------------------------------------------
+# -- order (L26, L27) ----------------------------------------------------------------------------------------
 
 
 def test_each_message_sees_the_participants_up_to_itself() -> None:
@@ -670,7 +698,7 @@ def test_other_flaws_that_come_to_light_later_withdraw_nothing() -> None:
     assert answer(decide(facts)) == ("deal:61", Reason.KEPT_EXISTING_LINK)
 
 
-# -- decided again (L28) --------------------------------------------------------------------------------------------
+# -- decided again (L28) -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("slot", [EMPTY, filled(OTHER)])
@@ -704,7 +732,7 @@ def test_only_an_automatic_slot_is_emptied(slot: Slot, expected: Slot) -> None:
     assert without_automatic(slot) == expected
 
 
-# -- merging (L21) ----------------------------------------------------------------------------------------------
+# -- merging (L21) -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -739,7 +767,7 @@ def test_of_two_threads_of_one_age_the_smaller_number_is_the_older() -> None:
     assert merge(threads) == (filled(DEAL), (OTHER,))
 
 
-# -- whatever the facts -----------------------------------------------------------------------------------------
+# -- whatever the facts --------------------------------------------------------------------------------------
 
 
 @given(snapshots())

@@ -7,9 +7,8 @@ import typer
 from maillinkd.cli import values
 from maillinkd.cli.given import Given, command
 
-_Arguments = Annotated[
-    list[str], typer.Argument(metavar="THREAD... KIND:ID", help="Threads, by their numbers, and the item.")
-]
+_Threads = Annotated[list[str], typer.Argument(metavar="THREAD", help="The threads, by their numbers.")]
+_Item = Annotated[str, typer.Argument(metavar="KIND:ID", help="The item.")]
 _As = Annotated[str, typer.Option("--as", metavar="USER", help="Who does it: a user of the configuration.")]
 
 
@@ -18,28 +17,26 @@ def add_to(root: typer.Typer) -> None:
     command(root, "unlink", "maillinkd unlink 12 deal:61 --as anna")(unlink)
 
 
-async def link(given: Given, arguments: _Arguments, user: _As) -> None:
+async def link(given: Given, threads: _Threads, item: _Item, user: _As) -> None:
     """Links threads to an item by hand: all of them, or none.
 
     A deal, lead or project takes the place of what the thread was linked to; persons and organizations are added.
     """
-    await _change(given, "link", arguments, user)
+    await _change(given, "link", threads, item, user)
 
 
-async def unlink(given: Given, arguments: _Arguments, user: _As) -> None:
+async def unlink(given: Given, threads: _Threads, item: _Item, user: _As) -> None:
     """Takes a link away by hand: from all of the threads, or none. No mail brings it back but one to its address."""
-    await _change(given, "unlink", arguments, user)
+    await _change(given, "unlink", threads, item, user)
 
 
-async def _change(given: Given, what: str, arguments: list[str], user: str) -> None:
+async def _change(given: Given, what: str, threads: list[str], item: str, user: str) -> None:
     from maillinkd.app import open_house
     from maillinkd.cli import output
 
-    if len(arguments) < 2:
-        raise typer.BadParameter("expected one or more threads, and then the item: THREAD... KIND:ID")
-    threads, item = [values.number(each) for each in arguments[:-1]], values.item(arguments[-1])
+    numbers, ref = [values.number(each) for each in threads], values.item(item)
     async with open_house(given.settings()) as house:
-        lines = await (house.link if what == "link" else house.unlink)(user, threads, item)
+        lines = await (house.link if what == "link" else house.unlink)(user, numbers, ref)
     for line in lines:
         if given.json:
             output.say_json(line)

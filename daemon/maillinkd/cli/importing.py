@@ -38,7 +38,7 @@ async def import_mail(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PATH...", exists=True, help="mbox files (.gz too), Maildirs, .eml files, or folders of these."
+            metavar="PATH", exists=True, help="mbox files (.gz too), Maildirs, .eml files, or folders of these."
         ),
     ],
     mailbox: Annotated[
@@ -116,7 +116,7 @@ def _check_destination(
 async def import_items(
     given: Given,
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="JSON Lines, one item a line; - is standard input.")
+        list[Path], typer.Argument(metavar="FILE", help="JSON Lines, one item a line; - is standard input.")
     ],
     complete: Annotated[
         list[str] | None,

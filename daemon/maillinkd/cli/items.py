@@ -96,7 +96,7 @@ async def set_fields(
     fields: Annotated[
         list[str],
         typer.Argument(
-            metavar="FIELD=VALUE...",
+            metavar="FIELD=VALUE",
             help="null clears a field, lists are separated by commas, flags are true or false.",
         ),
     ],

@@ -34,18 +34,23 @@ app = typer.Typer(
 )
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"maillinkd {version('maillinkd')}")
+        raise typer.Exit
+
+
 @app.callback()
 def remember(
     ctx: typer.Context,
     config: Config = None,
     json: Json = False,
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Say which version this is.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Say which version this is.")
+    ] = False,
 ) -> None:
-    if version:
-        from importlib.metadata import version as version_of
-
-        typer.echo(f"maillinkd {version_of('maillinkd')}")
-        raise typer.Exit
     ctx.obj = Given().with_options(config, json)
 
 

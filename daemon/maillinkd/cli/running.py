@@ -35,8 +35,14 @@ def run(
 
 def demo(given: Given) -> None:
     """The daemon on a sample mailbox that comes with it, to look at. Ctrl-C stops it."""
+    from importlib.util import find_spec
+
     from maillinkd import app
+    from maillinkd.ingest.hand import Refused
     from maillinkd.settings import load
+
+    if find_spec("pymap") is None:
+        raise Refused("the demo's mail server is not installed: pip install 'maillinkd[demo]'")
 
     def read(path: Path) -> "Settings":
         return _loud(given, load(given.config or path))
@@ -142,6 +148,9 @@ def _say_plans(given: Given, plans: "dict[str, Plan | Exception]") -> int:
         if not isinstance(plan, Exception)
         for each in plan.folders
     ]
+    for name, plan in plans.items():
+        if not isinstance(plan, Exception) and plan.missing_folders:
+            output.complain(f"mailbox {name}: not on the server: {', '.join(plan.missing_folders)}")
     if given.json:
         for row in rows:
             output.say_json({"event": "plan", **row})

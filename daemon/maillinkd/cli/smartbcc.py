@@ -18,7 +18,7 @@ def add_to(root: typer.Typer) -> None:
 def address(
     given: Given,
     item: Annotated[
-        str | None, typer.Argument(metavar="[KIND:ID]", help="A deal, lead or project; without it the universal one.")
+        str | None, typer.Argument(metavar="KIND:ID", help="A deal, lead or project; without it the universal one.")
     ] = None,
 ) -> None:
     """Prints the address to put in Bcc, for any mail or for that of an item."""

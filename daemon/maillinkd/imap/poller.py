@@ -32,7 +32,9 @@ _RELIST = 900.0
 _LOOK_AROUND = 5.0
 """When mail came to the watched folder, the others are looked at too, but not more often than so many seconds."""
 _VALIDITY_ALARM = 5
-_ONCE_TRIES = 8
+_ONCE_TRIES = 15
+_ONCE_LONGEST = 5.0
+"""With `once` somebody waits: seconds that it pauses at most, and so it may try more often."""
 _ONCE_FILING_TRIES = 5
 
 log = structlog.get_logger("maillinkd.imap")
@@ -279,6 +281,8 @@ class _Follower:
             raise error if isinstance(error, ImapError) else _garbled(self._account, error)
         wish = error.retry_after if isinstance(error, ImapError) else None
         delay = self._backoffs.connection.delay(self._failures, wish)
+        if self._once:
+            delay = min(delay, _ONCE_LONGEST)
         self._log.warning(
             "imap connection lost", reason=str(error), next_try_s=round(delay, 1), failures=self._failures
         )

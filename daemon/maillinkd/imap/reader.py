@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from maillinkd.imap import sync
 from maillinkd.imap.account import Account
 from maillinkd.imap.client import LARGEST, PIECE, Connection
-from maillinkd.imap.errors import ImapError
+from maillinkd.imap.errors import ImapError, Unreachable
 from maillinkd.imap.folders import Folder
 from maillinkd.imap.response import ProtocolError, TooLarge
 from maillinkd.imap.sync import Chunk, Opened
@@ -25,8 +25,10 @@ MARKED = 5_000
 """UIDs that are reported gone together."""
 HEADERS_MOST = 256 * 1024
 """Bytes of header fields that are taken of a message that broke a FETCH."""
-UNREADABLE_AFTER = 3
-"""So many times a FETCH for one message alone may break before it is handed over without its bytes."""
+_PATIENCE = 9
+"""How often a FETCH for one message alone may end the connection before less of it is asked for."""
+_REFUSAL = 3
+"""What an answer that is NO or garbage counts against `_PATIENCE`: networks break, answers are meant."""
 _LOOK_AGAIN = (0.0, 1.0, 1.7)
 """Seconds to wait before asking again for a message that the server lists and does not give (replicas lag)."""
 
@@ -46,7 +48,7 @@ class Trouble:
     """What is remembered, across connections, of FETCHes that broke: one message must not stop a mailbox.
 
     After a break fewer messages are fetched together, until the one that breaks the connection (or is refused, or is
-    too large) is alone. When it has broken `UNREADABLE_AFTER` times alone, it is not fetched any more.
+    too large) is alone. When that goes on, its header fields alone are asked for, in the end nothing.
     """
 
     def __init__(self) -> None:
@@ -73,8 +75,13 @@ class Trouble:
         """Something broke a moment ago: headers are taken only so far."""
         return self._sizes.get(folder) == 1
 
-    def unreadable(self, folder: str, uid: int) -> bool:
-        return self._broke.get((folder, uid), 0) >= UNREADABLE_AFTER
+    def headers_only(self, folder: str, uid: int) -> bool:
+        """The whole message could not be had."""
+        return self._broke.get((folder, uid), 0) >= _PATIENCE
+
+    def unreadable(self, folder: str, uid: int, *, whole: bool) -> bool:
+        """Nothing of the message could be had; `whole`: whole messages are wanted, so headers were tried after."""
+        return self._broke.get((folder, uid), 0) >= _PATIENCE + (_REFUSAL if whole else 0)
 
     @contextmanager
     def watching(self, folder: str, uids: Sequence[int]) -> Iterator[None]:
@@ -83,7 +90,7 @@ class Trouble:
             yield
         except (ImapError, ProtocolError) as error:
             if not (isinstance(error, ImapError) and error.retry_after):
-                self._note(folder, uids)
+                self._note(folder, uids, 1 if isinstance(error, Unreachable) else _REFUSAL)
             raise
         size = self._sizes.get(folder)
         if size is not None:
@@ -91,11 +98,11 @@ class Trouble:
             if size * 2 >= CHUNK:
                 del self._sizes[folder]
 
-    def _note(self, folder: str, uids: Sequence[int]) -> None:
+    def _note(self, folder: str, uids: Sequence[int], weight: int) -> None:
         self._sizes[folder] = max(1, len(uids) // 8)
         if len(uids) == 1:
             key = (folder, uids[0])
-            self._broke[key] = self._broke.get(key, 0) + 1
+            self._broke[key] = self._broke.get(key, 0) + weight
 
 
 async def starting(
@@ -214,22 +221,24 @@ class Reading:
         """A chunk's messages, in one batch, or in several where whole messages are wanted."""
         chunks: Sequence[Chunk] = [chunk]
         sizes: dict[int, int] = {}
-        if self._account.store == "full" and chunk.uids:
-            readable = [uid for uid in chunk.uids if not self._trouble.unreadable(folder.name, uid)]
-            if readable:
-                with self._trouble.watching(folder.name, readable):
-                    sizes = await self._connection.fetch_sizes(readable)
+        readable = [uid for uid in chunk.uids if not self._unreadable(folder, uid)]
+        if self._account.store == "full" and readable:
+            with self._trouble.watching(folder.name, readable):
+                sizes = await self._connection.fetch_sizes(readable)
+            sizes |= {uid: LARGEST + 1 for uid in readable if self._trouble.headers_only(folder.name, uid)}
             chunks = list(sync.parts(chunk, by_size(chunk.uids, sizes)))
         for part in chunks:
-            unreadable = [uid for uid in part.uids if self._trouble.unreadable(folder.name, uid)]
-            messages = [Fetched(uid, b"", None, _UNKNOWN_TIME, 0) for uid in unreadable]
-            wanted = [uid for uid in part.uids if uid not in set(unreadable)]
+            wanted = [uid for uid in part.uids if not self._unreadable(folder, uid)]
+            messages = [Fetched(uid, b"", None, _UNKNOWN_TIME, 0) for uid in part.uids if uid not in set(wanted)]
             gone: list[int] = []
             if wanted:
                 brought, gone = await self._messages(folder, wanted, sizes)
                 messages += brought
             self._on_the_way.update(part.uids)
             yield Brought(part, tuple(sorted(messages, key=lambda message: message.uid)), tuple(gone))
+
+    def _unreadable(self, folder: Folder, uid: int) -> bool:
+        return self._trouble.unreadable(folder.name, uid, whole=self._account.store == "full")
 
     async def _messages(
         self, folder: Folder, uids: Sequence[int], sizes: dict[int, int]

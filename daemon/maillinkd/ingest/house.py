@@ -16,6 +16,7 @@ import structlog
 from maillinkd.directory.item import Item, ItemRef
 from maillinkd.directory.lines import Change
 from maillinkd.ingest import again, catalogue, filing, hand
+from maillinkd.ingest.desk import shown_id
 from maillinkd.ingest.filing import Arrival, Filed, Merged, Order, Place
 from maillinkd.ingest.hand import Refused
 from maillinkd.ingest.office import IMAP, SMART_BCC, Channel, Office
@@ -78,7 +79,10 @@ class House:
         self.database = database
         self.office = office
         self._instance = instance
-        self._publish = publish
+        self.publish = publish
+        """Writes a decision line. Another takes its place when the daemon is told to reload. Raises OSError."""
+        self.lines_are_due = False
+        """Some could not be written."""
         self._told: list[int] = []
         self._queue: list[tuple[Received, asyncio.Future[None]]] = []
         self._arrived = asyncio.Event()
@@ -108,9 +112,10 @@ class House:
         """
         for line in lines:
             try:
-                self._publish(line)
+                self.publish(line)
             except OSError as error:
                 log.error("decision lines cannot be written", error=str(error))  # noqa: TRY400  # the disk's fault
+                self.lines_are_due = True
                 return
             self._told.append(line["decision"])
 
@@ -126,6 +131,7 @@ class House:
         `mailboxes`, `smart_bcc`: what this process has taken over; commands that died count too.
         """
         await self.note_told()
+        self.lines_are_due = False
         count = 0
         while True:
             async with self.database.reading() as connection:
@@ -345,9 +351,8 @@ class House:
         await self._filed_but_for(act, suspects)
         for each in sorted_.values():
             if each.held is not None:
-                log.warning(
-                    "quarantined", reason=each.held.reason, message_id=each.held.message_id, channel=SMART_BCC
-                )
+                id_ = shown_id(each.held.message_id)
+                log.warning("quarantined", reason=each.held.reason, message_id=id_, channel=SMART_BCC)
         return len(waiting)
 
     async def _file_sorted(self, connection: Connection, mails: Iterable["_Sorted"]) -> Filed:

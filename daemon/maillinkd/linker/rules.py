@@ -72,7 +72,8 @@ def _ask(snapshot: Snapshot, company: "_Company", slot: Slot, letter: Letter) ->
         return _Answer(slot, Reason.MANUAL_UNLINK_RESPECTED)
     if letter.names is not None:
         named = Slot(letter.names, Origin.SMART_BCC, reason=Reason.SMART_BCC_EXPLICIT)
-        return _Answer(slot if slot.item == letter.names else named, Reason.SMART_BCC_EXPLICIT)
+        is_there = slot.item == letter.names and slot.origin is Origin.SMART_BCC  # what row 14 found is named now
+        return _Answer(slot if is_there else named, Reason.SMART_BCC_EXPLICIT)
     if slot.item is not None and not _withdrawn(snapshot, slot):
         if snapshot.items[slot.item].open:
             return _Answer(slot, Reason.KEPT_EXISTING_LINK)

@@ -211,6 +211,8 @@ def _faults() -> Iterator[None]:
         reason = str(error.orig)
         full = "disk is full" in reason or "No space left" in reason
         raise (NoSpace if full else TemporaryFailure)(reason) from error
+    except BrokenPipeError:  # whoever read what the block prints has gone
+        raise
     except OSError as error:  # asyncpg cannot connect
         raise TemporaryFailure(str(error)) from error
 
