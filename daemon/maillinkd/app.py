@@ -385,6 +385,8 @@ class _Daemon:
             for key in changes_that_need_a_restart(self._settings, new):
                 log.warning("takes effect with the next restart", key=key)
             new = without_restart(self._settings, new)
+            if self._listener is not None and not new.smart_bcc.address:  # switched off, with the next restart
+                new = new.model_copy(update={"smart_bcc": self._settings.smart_bcc})
             served = _served(new, self._only)
             new.require_secrets(served.mailboxes, smart_bcc=served.smart_bcc)
             office = office_of(new)
@@ -397,9 +399,8 @@ class _Daemon:
             sdnotify.ready("the new configuration was refused")
             return
         self._settings, self._house.office = new, office
-        today = datetime.now(UTC).date()
         for name, (account, _) in list(self._mailboxes.items()):
-            if name not in served.mailboxes or _account(new, name, today) != account:
+            if name not in served.mailboxes or _changed(account, new):
                 self._let_go(name)
         for name in sorted(served.mailboxes - self._mailboxes.keys()):
             self._follow(tasks, name)
@@ -471,6 +472,11 @@ def _account(settings: Settings, name: str, today: date) -> Account:
         poll_interval=mailbox.poll_interval,
         tls_ca_file=str(mailbox.ca_file) if mailbox.ca_file else None,
     )
+
+
+def _changed(account: Account, new: Settings) -> bool:
+    """Whether a mailbox is to be followed in another way; that the day is another one makes no difference."""
+    return replace(_account(new, account.name, datetime.now(UTC).date()), since=account.since) != account
 
 
 @dataclass(frozen=True, slots=True)
