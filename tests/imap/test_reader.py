@@ -82,6 +82,17 @@ def test_a_server_that_asks_for_time_blames_no_message() -> None:
     assert not trouble.headers_only("INBOX", 1)
 
 
+def test_renumbered_messages_are_blamed_for_nothing() -> None:
+    trouble = Trouble()
+    for folder in ("INBOX", "Sent"):
+        for _ in range(3):
+            with pytest.raises(Refused), trouble.watching(folder, [1]):
+                raise Refused("FETCH", "NO", "", "no")
+    trouble.renumbered("INBOX")
+
+    assert (trouble.headers_only("INBOX", 1), trouble.headers_only("Sent", 1)) == (False, True)
+
+
 def test_what_one_connection_withholds_another_may_give() -> None:
     trouble = Trouble()
     trouble.withhold("INBOX", [4])

@@ -7,6 +7,7 @@ replaced (`on`), its connections can be cut after so many bytes (`cuts`), and it
 import asyncio
 import re
 import ssl
+from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -211,7 +212,7 @@ class FakeConnection:
             octets = await self.reader.readexactly(int(literal[1]))
             quoted = b'"' + octets.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
             line = line[: literal.start()] + quoted
-        tag, _, rest = line.decode().rstrip("\r\n").partition(" ")
+        tag, _, rest = line.decode("utf-8", "surrogateescape").rstrip("\r\n").partition(" ")
         return tag, rest
 
     async def _answer(self, name: str, tag: str, line: str) -> None:
@@ -234,13 +235,11 @@ class FakeConnection:
         await self._check(tag, user, password)
 
     async def _authenticate(self, tag: str, line: str) -> None:
-        import base64
-
         words = line.split(" ")
         if len(words) == 2:
             await self.say("+ ")
             words.append((await self.reader.readline()).decode().strip())
-        _, user, password = base64.b64decode(words[2]).decode().split("\0")
+        _, user, password = b64decode(words[2]).decode("utf-8", "surrogateescape").split("\0")
         await self._check(tag, user, password)
 
     async def _check(self, tag: str, user: str, password: str) -> None:

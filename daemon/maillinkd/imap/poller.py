@@ -378,6 +378,7 @@ class _Follower:
     def _note_validity(self, folder: Folder, stored: FolderCursor | None, opened: Opened) -> None:
         if stored is None or stored.uidvalidity == opened.uidvalidity:
             return
+        self._trouble.renumbered(folder.name)
         changes = self._validity_changes[folder.name] = self._validity_changes.get(folder.name, 0) + 1
         say = self._log.error if changes > _VALIDITY_ALARM else self._log.warning
         say(

@@ -60,6 +60,10 @@ class Trouble:
         """What one connection did not give, another may."""
         self._withheld.clear()
 
+    def renumbered(self, folder: str) -> None:
+        """UIDVALIDITY changed: the UIDs that broke are other messages now."""
+        self._broke = {key: count for key, count in self._broke.items() if key[0] != folder}
+
     def withheld(self, folder: str, uid: int) -> bool:
         """The server lists this message and does not give it."""
         return (folder, uid) in self._withheld
@@ -229,7 +233,8 @@ class Reading:
             chunks = list(sync.parts(chunk, by_size(chunk.uids, sizes)))
         for part in chunks:
             wanted = [uid for uid in part.uids if not self._unreadable(folder, uid)]
-            messages = [Fetched(uid, b"", None, _UNKNOWN_TIME, 0) for uid in part.uids if uid not in set(wanted)]
+            given_up = sorted(set(part.uids).difference(wanted))
+            messages = [Fetched(uid, b"", None, _UNKNOWN_TIME, 0) for uid in given_up]
             gone: list[int] = []
             if wanted:
                 brought, gone = await self._messages(folder, wanted, sizes)

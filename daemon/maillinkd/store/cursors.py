@@ -32,7 +32,7 @@ async def cursor(connection: AsyncConnection, mailbox: str, name: str) -> Folder
 async def known_uids(
     connection: AsyncConnection, mailbox: str, name: str, uidvalidity: int, low: int, high: int
 ) -> set[int]:
-    """UIDs in low..high that have a disposition of their own."""
+    """UIDs in low..high that have a disposition of their own; one that was gone and is back is to be read."""
     query = (
         select(occurrence.c.uid)
         .join(folder, folder.c.id == occurrence.c.folder)
@@ -41,6 +41,7 @@ async def known_uids(
             folder.c.name == name,
             occurrence.c.uidvalidity == uidvalidity,
             occurrence.c.uid.between(low, high),
+            occurrence.c.disposition != GONE,
         )
     )
     return set((await connection.execute(query)).scalars())

@@ -1,0 +1,377 @@
+"""The order in which mail comes must not matter; and what the whole house does, a naive one does too."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from email.message import EmailMessage
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ingest.scene import ANNA, BEN, CARLA, CONFIGURATION, DORA, NOON, STRANGER, Scene, batch, fetched, letter
+from linker.world import Refused as WorldRefused
+from linker.world import World
+from maillinkd.directory.item import ItemRef
+from maillinkd.ingest.hand import Refused
+from maillinkd.store import links
+from maillinkd.store.database import open_database
+from maillinkd.store.upgrade import upgrade
+from maillinkd.store.views import ThreadView
+
+few = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+@pytest.fixture(scope="module")
+def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with today's schema and nothing in it, to be copied: migrations take longer than an example."""
+    path = tmp_path_factory.mktemp("empty") / "mail.db"
+
+    async def make() -> None:
+        database = open_database(f"sqlite+aiosqlite:///{path}")
+        await upgrade(database)
+        await database.close()
+
+    asyncio.run(make())
+    return path
+
+
+@asynccontextmanager
+async def scene_on(empty_file: Path) -> AsyncIterator[Scene]:
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(empty_file, f"{folder}/mail.db")
+        database = open_database(f"sqlite+aiosqlite:///{folder}/mail.db")
+        yield Scene.on(database)
+        await database.close()
+
+
+# -- threads ----------------------------------------------------------------------------------------------------
+
+NAMES = "abcdefgh"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A mail as it is drawn."""
+
+    name: str
+    refers: tuple[str, ...]
+    minutes: int
+    sender: str = CARLA
+
+    @property
+    def raw(self) -> bytes:
+        date = NOON + timedelta(minutes=self.minutes)
+        return letter(f"{self.name}@c", sender=self.sender, refers=[f"{each}@c" for each in self.refers], date=date)
+
+
+def mails(*senders: str) -> st.SearchStrategy[list[Sent]]:
+    """Mails with random references over few ids; ids are not given twice."""
+    sent = st.builds(
+        Sent,
+        st.sampled_from(NAMES),
+        st.lists(st.sampled_from(NAMES), max_size=3, unique=True).map(tuple),
+        st.integers(0, 20),
+        st.sampled_from(senders or [CARLA]),
+    )
+    return st.lists(sent, min_size=1, max_size=7, unique_by=lambda each: each.name)
+
+
+def components(sent: Sequence[Sent]) -> set[frozenset[str]]:
+    """The naive oracle of threading.md: unite sets that share an id until none do."""
+    found: list[set[str]] = []
+    for each in sent:
+        one = {each.name, *each.refers}
+        touching = [other for other in found if other & one]
+        found = [other for other in found if not other & one] + [one.union(*touching)]
+    names = {each.name for each in sent}
+    return {frozenset(f"<{name}@c>" for name in part & names) for part in found}
+
+
+def cut(values: Sequence[Sent], at: Sequence[int]) -> list[list[Sent]]:
+    ends = [*sorted(at), len(values)]
+    return [list(values[start:end]) for start, end in zip([0, *ends], ends, strict=False) if start < end]
+
+
+@given(data=st.data(), sent=mails())
+@few
+def test_threads_are_the_components_whatever_the_order_the_batches_the_repeats_and_the_door(
+    empty_file: Path, data: st.DataObject, sent: list[Sent]
+) -> None:
+    """threading.md, Invariant; and a number that was ever shown leads to the thread that holds what it held."""
+    repeats = data.draw(st.lists(st.sampled_from(sent), max_size=3))
+    order = data.draw(st.permutations([*sent, *repeats]))
+    batches = cut(order, data.draw(st.lists(st.integers(0, len(order)), max_size=4)))
+    doors = data.draw(st.lists(st.sampled_from(["sync", "first sync", "import"]), min_size=len(batches)))
+
+    async def play() -> None:
+        async with scene_on(empty_file) as scene:
+            seen: list[tuple[int, tuple[str, ...]]] = []
+            uid = 0
+            for some, door in zip(batches, doors, strict=False):
+                raws = [each.raw for each in some]
+                if door == "import":
+                    await scene.bring(raws)
+                else:
+                    messages = [fetched(uid + n, raw) for n, raw in enumerate(raws, start=1)]
+                    uid += len(raws)
+                    await scene.house.file(batch(*messages, first_sync=door == "first sync"))
+                seen += [(thread.id, thread.message_ids) for thread in await scene.threads()]
+            threads = await scene.threads()
+
+            assert {frozenset(thread.message_ids) for thread in threads} == components(sent)
+            assert sum(thread.message_count for thread in threads) == len(sent)
+            by_label = {thread.label: thread for thread in threads}
+            async with scene.database.reading() as connection:
+                for number, held in seen:
+                    label = await links.label_of(connection, number)
+                    assert label is not None
+                    assert set(held) <= set(by_label[label].message_ids)
+
+    asyncio.run(play())
+
+
+async def test_a_merge_keeps_the_older_thread_s_number_and_the_other_leads_to_it(empty_file: Path) -> None:
+    """threading.md, "In SQL": whichever has more ids."""
+    async with scene_on(empty_file) as scene:
+        await scene.arrive(Sent("a", (), 0).raw)
+        older = (await scene.thread()).id
+        await scene.arrive(*(Sent(name, ("b",), n).raw for n, name in enumerate("bcde", start=5)), first_uid=2)
+        younger = (await scene.thread_of("b@c")).id
+        await scene.arrive(Sent("f", ("a", "b"), 9).raw, first_uid=9)
+
+        merged = await scene.thread()
+        assert (merged.id, len(merged.message_ids)) == (older, 6)
+        async with scene.database.reading() as connection:
+            assert await links.label_of(connection, older) == merged.label
+            assert await links.label_of(connection, younger) == merged.label
+
+
+# -- decisions ----------------------------------------------------------------------------------------------------
+
+ITEMS: list[dict[str, Any]] = [
+    {"kind": "organization", "id": "7"},
+    {"kind": "person", "id": "3", "addresses": [CARLA], "organization": "7"},
+    {"kind": "person", "id": "4", "addresses": [DORA]},
+    {"kind": "deal", "id": "61", "person": "3", "added_at": (NOON + timedelta(minutes=5)).isoformat()},
+    {"kind": "lead", "id": "l1", "person": "4", "added_at": (NOON - timedelta(minutes=5)).isoformat()},
+]
+"""Carla's deal is added while the mails go to and fro, Dora's lead is older."""
+
+
+@given(data=st.data(), sent=mails(CARLA, DORA, ANNA, STRANGER))
+@few
+def test_a_first_sync_decides_the_same_whatever_the_order_of_its_chunks(
+    empty_file: Path, data: st.DataObject, sent: list[Sent]
+) -> None:
+    """linking.md L26."""
+    order = data.draw(st.permutations(sent))
+    chunks = cut(order, data.draw(st.lists(st.integers(0, len(order)), max_size=4)))
+
+    async def outcome(batches: list[list[Sent]]) -> list[tuple[Any, ...]]:
+        async with scene_on(empty_file) as scene:
+            await scene.know(*ITEMS)
+            for n, some in enumerate(batches):
+                messages = [fetched(10 * n + k, each.raw) for k, each in enumerate(some, start=1)]
+                await scene.house.file(batch(*messages, first_sync=True))
+            return sorted(map(standing, await scene.threads()))
+
+    assert asyncio.run(outcome(chunks)) == asyncio.run(outcome([sent]))
+
+
+def standing(view: ThreadView) -> tuple[Any, ...]:
+    people = tuple(map(str, (*view.persons, *view.organizations)))
+    return view.message_ids, str(view.slot), str(view.reason), people, tuple(map(str, view.candidates)), view.flags
+
+
+# -- the naive house --------------------------------------------------------------------------------------------
+
+CASE: dict[str, Any] = {
+    "users": [{"name": name, **user} for name, user in CONFIGURATION["users"].items()],
+    "teams": CONFIGURATION["teams"],
+    "mailboxes": CONFIGURATION["mailboxes"],
+}
+BCC = ["ourco", "ourco+deal61", "ourco+deal62", "ourco+Lead" + "L1", "ourco+deal404"]
+WORLD_ITEMS = [
+    *ITEMS,
+    {
+        "kind": "deal",
+        "id": "62",
+        "person": "3",
+        "added_at": (NOON + timedelta(minutes=5)).isoformat(),
+        "status": "won",
+    },
+]
+Json = dict[str, Any]
+
+
+def message_ids() -> st.SearchStrategy[str]:
+    return st.sampled_from([f"{name}@c" for name in "abcdef"])
+
+
+people = st.lists(
+    st.sampled_from([ANNA, BEN, CARLA, DORA, STRANGER, "s2@elsewhere.example"]), max_size=3, unique=True
+)
+common = {
+    "id": message_ids(),
+    "to": people,
+    "cc": people,
+    "date": st.integers(0, 20).map(lambda minutes: (NOON + timedelta(minutes=minutes)).isoformat()),
+    "references": st.lists(message_ids(), max_size=2, unique=True),
+}
+synced = st.fixed_dictionaries(
+    {
+        **common,
+        "mailbox": st.sampled_from(["anna", "anna2", "ben"]),
+        "from": st.sampled_from([ANNA, CARLA, DORA, STRANGER]),
+    }
+)
+by_bcc = st.fixed_dictionaries(
+    {
+        **common,
+        "smart_bcc": st.lists(st.sampled_from([f"{each}@bcc.ourco.example" for each in BCC]), min_size=1, max_size=2),
+        "from": st.sampled_from([ANNA, ANNA, BEN, CARLA]),
+        "to": people | st.just(["ourco@bcc.ourco.example"]),
+    }
+)
+changed = st.sampled_from(
+    [
+        [{"kind": "deal", "id": "61", "status": "won"}],
+        [{"kind": "deal", "id": "61", "status": "open"}],
+        [{"kind": "deal", "id": "62", "status": "open"}],
+        [{"kind": "deal", "id": "62", "deleted": True}],
+        [{"kind": "deal", "id": "70", "person": "4", "converted_from": "l1"}],
+        [{"kind": "deal", "id": "70", "deleted": True}],
+        [{"kind": "person", "id": "3", "deleted": True}],
+        [{"kind": "person", "id": "3", "deleted": False}],
+        [{"kind": "person", "id": "5", "addresses": [STRANGER], "organization": "8"}],
+        [{"kind": "organization", "id": "8"}],
+        [{"kind": "person", "id": "4", "addresses": [DORA, CARLA]}],
+    ]
+)
+by_hand = st.fixed_dictionaries(
+    {
+        "thread_of": message_ids(),
+        "channel": st.sampled_from(["imap", "smart_bcc"]),
+        "owner": st.sampled_from(["anna", "ben"]),
+        "item": st.sampled_from(
+            ["deal:61", "deal:62", "lead:l1", "person:3", "person:4", "organization:7", "deal:404"]
+        ),
+        "as": st.sampled_from(["anna", "ben", "boss"]),
+    }
+)
+steps = st.one_of(
+    st.builds(lambda mail: {"mail": mail}, synced),
+    st.builds(lambda mail: {"mail": mail}, by_bcc),
+    st.builds(
+        lambda some, box: {"mails": [{**each, "mailbox": box} for each in some]},
+        st.lists(synced, min_size=2, max_size=4),
+        st.sampled_from(["anna", "ben"]),
+    ),
+    st.builds(lambda items: {"items": items}, changed),
+    st.builds(lambda what, hand: {what: hand}, st.sampled_from(["link", "unlink"]), by_hand),
+    st.just({"decide": {}}),
+)
+
+
+def eml(mail: Json) -> bytes:
+    message = EmailMessage()
+    message["From"] = mail["from"]
+    for name in ("to", "cc"):
+        if mail[name]:
+            message[name] = ", ".join(mail[name])
+    message["Subject"] = "New roof"
+    from datetime import datetime
+
+    message["Date"] = format_datetime(datetime.fromisoformat(mail["date"]))
+    message["Message-ID"] = f"<{mail['id']}>"
+    if mail["references"]:
+        message["References"] = " ".join(f"<{each}>" for each in mail["references"])
+    message.set_content("Hello")
+    return message.as_bytes()
+
+
+async def take(scene: Scene, step: Json) -> bool:
+    """Does to the house what the step says. False if a hand was refused."""
+    ((what, given_),) = step.items()
+    match what:
+        case "mail" if "smart_bcc" in given_:
+            await scene.house.import_smart_bcc(given_["smart_bcc"], ANNA, [(eml(given_), None)], lambda _: None)
+        case "mail":
+            await scene.bring([eml(given_)], given_["mailbox"])
+        case "mails":
+            await scene.bring(map(eml, given_), given_[0]["mailbox"])
+        case "items":
+            await scene.know(*given_)
+        case "decide":
+            await scene.house.decide(since=None, item=None, dry_run=False, progress=lambda _: None)
+        case "link" | "unlink":
+            found = [
+                view
+                for view in await scene.threads()
+                if (view.owner, view.channel) == (given_["owner"], given_["channel"])
+                and f"<{given_['thread_of']}>" in view.message_ids
+            ]
+            act: Callable[..., Awaitable[Any]] = scene.house.link if what == "link" else scene.house.unlink
+            if len(found) != 1:
+                return False
+            try:
+                await act(given_["as"], [found[0].id], ItemRef.parse(given_["item"]))
+            except Refused:
+                return False
+    return True
+
+
+def take_naively(world: World, step: Json) -> bool:
+    try:
+        if "decide" in step:
+            world.decide_again()
+        else:
+            world.step(step)
+    except (WorldRefused, ValueError):  # ValueError: not exactly one thread holds the message
+        return False
+    return True
+
+
+def compared(thread: Json) -> tuple[Any, ...]:
+    return tuple(sorted(value) if isinstance(value, set | list) else str(value) for value in thread.values())
+
+
+def shown(view: ThreadView) -> tuple[Any, ...]:
+    return compared(
+        {
+            "owner": view.owner,
+            "channel": view.channel,
+            "messages": [each.strip("<>") for each in view.message_ids],
+            "slot": view.slot,
+            "reason": view.reason,
+            "persons": set(map(str, view.persons)),
+            "organizations": set(map(str, view.organizations)),
+            "candidates": set(map(str, view.candidates)),
+            "flags": set(map(str, view.flags)),
+        }
+    )
+
+
+@given(events=st.lists(steps, min_size=1, max_size=12))
+@few
+def test_the_house_does_what_a_naive_one_does(empty_file: Path, events: list[Json]) -> None:
+    """Mail by both channels, batches, items that change, hands, in any order: after every step they agree."""
+
+    async def play() -> None:
+        async with scene_on(empty_file) as scene:
+            world = World(CASE)
+            await scene.know(*WORLD_ITEMS)
+            world.learn(WORLD_ITEMS)
+            for step in events:
+                assert await take(scene, step) == take_naively(world, step), step
+                assert sorted(map(shown, await scene.threads())) == sorted(map(compared, world.shown())), step
+
+    asyncio.run(play())
