@@ -118,7 +118,7 @@ class Shell:
 
     def import_mail(self, *mails: bytes) -> None:
         """Imports mails into anna's mailbox, as one batch."""
-        content = b"".join(b"From x Sun Mar  1 10:00:00 2026\n" + each + b"\n" for each in mails)
+        content = b"".join(b"From x Tue Mar 31 10:00:00 2026\n" + each + b"\n" for each in mails)
         self.good("import", "mail", self.write("mail.mbox", content), "--mailbox", "anna")
 
     def threads(self, *arguments: str) -> list[dict[str, Any]]:

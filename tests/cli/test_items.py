@@ -40,7 +40,7 @@ def test_an_unknown_kind_is_a_wrong_usage(office: Shell) -> None:
 def test_an_item_is_shown_with_its_threads(office: Shell) -> None:
     (line,) = office.good("items", "show", "deal:61", "--json").lines
 
-    assert SHOWN == {name: line[name] for name in SHOWN}
+    assert {name: line[name] for name in SHOWN} == SHOWN
     assert [(thread["id"], thread["slot"]) for thread in line["threads"]] == [(1, "deal:61")]
 
 

@@ -130,7 +130,7 @@ def test_a_thread_is_shown_with_its_messages(office: Shell) -> None:
         "id": 2,
         "message_id": "<m2@c>",
         "sent_at": "2026-03-02T10:00:00Z",
-        "received_at": "2026-03-01T10:00:00Z",
+        "received_at": "2026-03-31T10:00:00Z",
         "subject": "Something else",
         "size": len(second),
         "from": ["carla@client.example"],

@@ -192,6 +192,7 @@ def _message_line(message: "MessageView") -> dict[str, Any]:
         **by_role,
         "flags": message.flags,
         "names": message.names,
+        "answers": message.answers,
         "places": [_place_line(each) for each in message.places],
     }
     if message.evidence:
@@ -236,6 +237,7 @@ def _show_message(message: "MessageView") -> None:
             ("forwarded", ", ".join(found)),
             ("subject", message.subject),
             ("message-id", message.message_id),
+            ("answers", message.answers and f"message {message.answers}"),
             ("sent to", message.names and f"the address of {message.names}"),
             ("flags", message.flags),
             ("lies in", ", ".join(places)),

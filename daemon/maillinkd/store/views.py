@@ -15,10 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from maillinkd.directory.item import ItemKind, ItemRef
 from maillinkd.linker.decision import TODO_REASONS, Flag
 from maillinkd.linker.snapshot import micros, moment
-from maillinkd.mail.message import Participant
+from maillinkd.mail.message import Participant, parse
+from maillinkd.mail.tree import Branch, parents
 from maillinkd.store import cursors, mailroom
 from maillinkd.store.database import chunks
 from maillinkd.store.journal import Recorded
+from maillinkd.store.mailroom import Stored
 from maillinkd.store.schema import decision, folder, inbound, item, link, message_ref, occurrence, participant
 from maillinkd.store.schema import lease as leases
 from maillinkd.store.schema import message as messages
@@ -114,6 +116,8 @@ class MessageView:
     names: str | None
     """The item to whose Smart Bcc address it was sent."""
     places: tuple[PlaceView, ...]
+    answers: int | None
+    """The number of the message that it answers (threading.md T16); None for a root."""
 
 
 async def list_threads(
@@ -267,8 +271,10 @@ async def messages_of(connection: AsyncConnection, label: int) -> list[MessageVi
     places = await _places_of(connection, [each.id for each in letters])
     extra: dict[int, Any] = {}
     for some in chunks([each.id for each in letters]):
-        query = select(messages.c.id, messages.c.received_at, messages.c.size).where(messages.c.id.in_(some))
+        columns = (messages.c.id, messages.c.received_at, messages.c.size, messages.c.headers)
+        query = select(*columns).where(messages.c.id.in_(some))
         extra |= {row.id: row for row in await connection.execute(query)}
+    answers = parents([_branch(each, extra[each.id].headers) for each in letters])
     seen = set[str]()
     found = []
     for each in letters:
@@ -288,9 +294,17 @@ async def messages_of(connection: AsyncConnection, label: int) -> list[MessageVi
                 flags=tuple(sorted(each.marks | ({TOPIC} if new_topic else set()))),
                 names=None if each.names is None else str(each.names),
                 places=tuple(places[each.id]),
+                answers=answers[each.id],
             )
         )
     return found
+
+
+def _branch(each: Stored, headers: bytes) -> Branch[int]:
+    """What the message says that it answers, read from its headers again: the shelf keeps the ids in one list."""
+    message = parse(headers, received_at=each.sent_at, size=0)
+    ids = (each.message_id, *message.aliases)
+    return Branch(each.id, ids, message.in_reply_to, message.references, each.sent_at)
 
 
 async def _places_of(connection: AsyncConnection, numbers: Sequence[int]) -> defaultdict[int, list[PlaceView]]:
