@@ -8,7 +8,8 @@ from maillinkd.cli.mail_files import Reader, find
 
 MAIL = b"Subject: one\n\nHello\n"
 MBOX = (
-    b"From a@b Sun Mar  1 10:00:00 2026\nSubject: one\n\nHello\n\nFrom a@b Mon Mar  2 10:00:00 2026\nSubject: two\n\n"
+    b"From a@b Sun Mar  1 10:00:00 2026\nSubject: one\n\nHello\n\n"
+    b"From a@b Mon Mar  2 10:00:00 2026\nSubject: two\n\nHi\n"
 )
 FIRST, SECOND = datetime(2026, 3, 1, 10, tzinfo=UTC), datetime(2026, 3, 2, 10, tzinfo=UTC)
 

@@ -141,6 +141,7 @@ def test_a_thread_is_shown_with_its_messages(office: Shell) -> None:
         "forwarded": [],
         "flags": ["topic"],
         "names": None,
+        "answers": first["id"],
         "places": [{"mailbox": "anna", "folder": None, "uidvalidity": None, "uid": None}],
     }
 

@@ -7,7 +7,7 @@ directory. Written from the rules, and knows nothing of `store` and `ingest`. It
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -80,8 +80,11 @@ class Thread:
     def age(self) -> tuple[datetime, int]:
         return min(mail.sent for mail in self.mails), self.number
 
+    def hand_made(self) -> frozenset[ItemRef]:
+        return frozenset(ref for ref, act in self.links.items() if act is not None)
+
     def by_hand(self, kind: ItemKind) -> frozenset[ItemRef]:
-        return frozenset(ref for ref, act in self.links.items() if act is not None and ref.kind is kind)
+        return frozenset(ref for ref in self.hand_made() if ref.kind is kind)
 
 
 @dataclass
@@ -517,13 +520,18 @@ class World:
         return found
 
     def decide_again(self) -> None:
-        """L28."""
+        """L28. A thread whose answer is the same keeps the decision that it has."""
         for (owner, _), scope in self.scopes.items():
             for thread in scope.threads:
-                if thread.slot.origin in (None, Origin.AUTO):
-                    thread.slot = without_automatic(thread.slot)
-                    snapshot = self.look(owner, scope, thread)
-                    self.settle(thread, decide_again(snapshot), snapshot)
+                if thread.slot.origin not in (None, Origin.AUTO):
+                    continue
+                before = thread.slot.item, thread.links.keys(), thread.reason, thread.candidates
+                empty = replace(self.look(owner, scope, thread), slot=without_automatic(thread.slot))
+                decision = decide_again(empty)
+                wanted = decision.links.persons | decision.links.organizations | thread.hand_made()
+                after = decision.slot.item, wanted, decision.reason, decision.candidates
+                if before[:2] != after[:2] or (after[0] is None and before != after):
+                    self.settle(thread, decision, empty)
 
     # -- cases ------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import imaplib
+import json
 import os
 import signal
 import smtplib
@@ -38,6 +39,12 @@ def append(server: Dovecot, user: str, raw: bytes) -> None:
     with imaplib.IMAP4("127.0.0.1", server.port) as client:
         client.login(user, server.password)
         client.append("INBOX", "", "", raw)
+
+
+def is_watching(site: Site, mailbox: str) -> bool:
+    """Whether `status` says that everything is read and the server is listened to."""
+    found = site.query("SELECT state FROM mailbox_state WHERE mailbox = ?", mailbox)
+    return bool(found) and json.loads(found[0][0])["state"] == "watching"
 
 
 @pytest.mark.dovecot
@@ -105,7 +112,8 @@ async def test_it_follows_pymap_too(site: Site) -> None:
 
         def follow() -> tuple[int, list[str]]:
             with site.daemon() as daemon:
-                daemon.wait_for(event="imap connected")
+                # It forgets to announce to an IDLE what came just before it; Dovecot does not.
+                daemon.wait_until(lambda: is_watching(site, "demo"), "watching")
                 with imaplib.IMAP4(host, port) as client:
                     client.login(demo.USER, demo.PASSWORD)
                     client.append("INBOX", "", "", mail("new@x"))

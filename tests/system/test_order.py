@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email.message import EmailMessage
 from email.utils import format_datetime
 from pathlib import Path
@@ -48,8 +48,10 @@ async def scene_on(empty_file: Path) -> AsyncIterator[Scene]:
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(empty_file, f"{folder}/mail.db")
         database = open_database(f"sqlite+aiosqlite:///{folder}/mail.db")
-        yield Scene.on(database)
-        await database.close()
+        try:
+            yield Scene.on(database)
+        finally:
+            await database.close()
 
 
 # -- threads ----------------------------------------------------------------------------------------------------
@@ -198,7 +200,7 @@ CASE: dict[str, Any] = {
     "teams": CONFIGURATION["teams"],
     "mailboxes": CONFIGURATION["mailboxes"],
 }
-BCC = ["ourco", "ourco+deal61", "ourco+deal62", "ourco+Lead" + "L1", "ourco+deal404"]
+BCC = ["ourco", "ourco+deal61", "ourco+deal62", "ourco+LeadL1", "ourco+deal404"]
 WORLD_ITEMS = [
     *ITEMS,
     {
@@ -288,8 +290,6 @@ def eml(mail: Json) -> bytes:
         if mail[name]:
             message[name] = ", ".join(mail[name])
     message["Subject"] = "New roof"
-    from datetime import datetime
-
     message["Date"] = format_datetime(datetime.fromisoformat(mail["date"]))
     message["Message-ID"] = f"<{mail['id']}>"
     if mail["references"]:

@@ -118,9 +118,11 @@ def _show(thread: int, decision: "Recorded", case: "Case", asked: "list[Row]", w
 
 
 def _people(case: "Case", decision: "Recorded") -> "list[tuple[str, str]]":
+    from maillinkd.mail.message import Role
+
     snapshot = case.snapshot
     evidence = (decision.facts or {}).get("evidence", {})
-    found = {}
+    found: dict[str, str] = {}
     for letter in snapshot.letters:
         for each in letter.participants:
             address = each.address
@@ -132,5 +134,7 @@ def _people(case: "Case", decision: "Recorded") -> "list[tuple[str, str]]":
                 said = " ".join(map(str, snapshot.known[address]))
             else:
                 said = "external, not known"
-            found[address] = said + (f" (found in the forward: {evidence[address]})" if address in evidence else "")
+            if each.role is Role.FORWARDED:
+                said += f" (found in the forward: {evidence.get(address, 'without its tag')})"
+            found.setdefault(address, said)
     return sorted(found.items())

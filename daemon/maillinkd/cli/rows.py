@@ -62,8 +62,8 @@ class Case:
 
 def case_of(snapshot: Snapshot, *, provisional: bool = False) -> Case:
     """The case that a decision was about; `provisional`: a first sync made it, over all messages (L26)."""
-    company = rules._company_of(snapshot)
-    persons = company.persons | rules._by_hand(snapshot)
+    company = rules.company_of(snapshot)
+    persons = company.persons | rules.persons_by_hand(snapshot)
     strangers = {each.address for _, letter in company.strangers for each in letter.participants}
     return Case(
         snapshot=snapshot,
@@ -73,7 +73,7 @@ def case_of(snapshot: Snapshot, *, provisional: bool = False) -> Case:
         strangers=tuple(sorted(strangers - company.external - snapshot.internal)),
         recipients=tuple(sorted(company.recipients)),
         persons=tuple(sorted(persons)),
-        items=tuple(sorted(rules._items_of(snapshot, frozenset(persons)), key=lambda item: item.ref)),
+        items=tuple(sorted(rules.items_of(snapshot, frozenset(persons)), key=lambda item: item.ref)),
     )
 
 

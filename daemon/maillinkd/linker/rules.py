@@ -26,7 +26,7 @@ def decide(snapshot: Snapshot, *, from_the_start: bool = False) -> Decision:
     The last answer stands. Without a new message (after a manual change) the rows are asked once, over all messages.
     `from_the_start` walks over all of them (chunks of a first sync).
     """
-    company = _Company(snapshot)
+    company = Company(snapshot)
     letters = snapshot.letters
     news = (position for position, letter in enumerate(letters) if letter.new)
     first = 0 if from_the_start else next(news, len(letters) - 1)
@@ -47,14 +47,14 @@ def decide(snapshot: Snapshot, *, from_the_start: bool = False) -> Decision:
 
 def decide_again(snapshot: Snapshot) -> Decision:
     """L28: rows 6 to 14 over all messages, from an automatic slot that is empty again."""
-    company = _company_of(snapshot)
+    company = company_of(snapshot)
     answer = _ask_rows_6_to_14(snapshot, company)
     return Decision(answer.slot, answer.reason, _links(snapshot, company, answer.reason), answer.candidates)
 
 
 def follow_directory(snapshot: Snapshot, reason: Reason) -> Links:
     """L6: persons and organizations after the directory has changed; slot and reason stay as they are."""
-    return _links(snapshot, _company_of(snapshot), reason)
+    return _links(snapshot, company_of(snapshot), reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class _Answer:
     candidates: tuple[ItemRef, ...] = ()
 
 
-def _ask(snapshot: Snapshot, company: "_Company", slot: Slot, letter: Letter) -> _Answer:
+def _ask(snapshot: Snapshot, company: "Company", slot: Slot, letter: Letter) -> _Answer:
     """Rows 1 to 5; what they leave open goes on to rows 6 to 14."""
     if slot.item is not None and slot.origin is Origin.HAND:
         return _Answer(slot, Reason.MANUAL_LINK_KEPT)
@@ -86,15 +86,15 @@ def _withdrawn(snapshot: Snapshot, slot: Slot) -> bool:
     return slot.origin is Origin.AUTO and slot.added_at is not None and snapshot.started_at < slot.added_at
 
 
-def _ask_rows_6_to_14(snapshot: Snapshot, company: "_Company") -> _Answer:
+def _ask_rows_6_to_14(snapshot: Snapshot, company: "Company") -> _Answer:
     if not snapshot.auto_link:
         return _Answer(EMPTY, Reason.AUTO_LINK_OFF)
     if not company.external:
         return _Answer(EMPTY, Reason.INTERNAL_ONLY)
-    persons = company.persons | _by_hand(snapshot)
+    persons = company.persons | persons_by_hand(snapshot)
     if not persons:
         return _Answer(EMPTY, Reason.NO_KNOWN_PERSON)
-    items = list(_items_of(snapshot, persons))
+    items = list(items_of(snapshot, persons))
     open_items = [item for item in items if item.open]
     if not open_items:
         if len(company.recipients) > MANY:
@@ -120,7 +120,7 @@ def _ask_rows_12_to_14(snapshot: Snapshot, open_items: Sequence[SlotItem]) -> _A
     return _Answer(Slot(item.ref, Origin.AUTO, item.added_at, reason=reason), reason, candidates)
 
 
-def _items_of(snapshot: Snapshot, persons: frozenset[ItemRef]) -> Iterable[SlotItem]:
+def items_of(snapshot: Snapshot, persons: frozenset[ItemRef]) -> Iterable[SlotItem]:
     """L7: what belongs to these persons, and what the policy counts beside it."""
     policy = snapshot.policy
     organizations: frozenset[ItemRef] = frozenset()
@@ -135,7 +135,8 @@ def _items_of(snapshot: Snapshot, persons: frozenset[ItemRef]) -> Iterable[SlotI
             yield item
 
 
-def _by_hand(snapshot: Snapshot) -> frozenset[ItemRef]:
+def persons_by_hand(snapshot: Snapshot) -> frozenset[ItemRef]:
+    """Persons whom a hand linked and who are not deleted."""
     return frozenset(ref for ref in snapshot.hand_persons if ref in snapshot.persons)
 
 
@@ -145,9 +146,9 @@ def _organizations_of(snapshot: Snapshot, persons: Iterable[ItemRef]) -> frozens
     return frozenset(ref for ref in found if ref is not None) - snapshot.tombstones
 
 
-def _links(snapshot: Snapshot, company: "_Company", reason: Reason) -> Links:
+def _links(snapshot: Snapshot, company: "Company", reason: Reason) -> Links:
     """L3 to L6: persons and organizations, and the flags that hold now."""
-    by_hand = _by_hand(snapshot)
+    by_hand = persons_by_hand(snapshot)
     dropped = snapshot.policy.many_recipients == "all" and reason is Reason.MANY_RECIPIENTS_NO_OPEN_ITEM
     automatic: frozenset[ItemRef] = frozenset()
     flags = set[Flag]()
@@ -173,14 +174,15 @@ def _keeps_out(snapshot: Snapshot, answer: _Answer) -> bool:
     )
 
 
-def _company_of(snapshot: Snapshot) -> "_Company":
-    company = _Company(snapshot)
+def company_of(snapshot: Snapshot) -> "Company":
+    """Everyone who takes part in the whole thread."""
+    company = Company(snapshot)
     for letter in snapshot.letters:
         company.join(letter)
     return company
 
 
-class _Company:
+class Company:
     """Who takes part in a thread, as its messages join in order of sent time; strangers wait outside (L22)."""
 
     def __init__(self, snapshot: Snapshot) -> None:

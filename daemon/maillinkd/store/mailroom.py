@@ -184,9 +184,12 @@ async def messages_of(connection: AsyncConnection, threads: Collection[int]) -> 
     return found
 
 
-def order(each: Stored) -> tuple[datetime, str, int]:
-    """L26: by sent time, then Message-ID; two messages of one id in the order in which they were stored."""
-    return each.sent_at, each.message_id, each.id
+def order(each: Stored) -> tuple[datetime, str, bool, int]:
+    """L26: by sent time, then Message-ID; two messages of one id in the order in which they were stored.
+
+    Messages about to be stored count downwards from -1, and come after those that are.
+    """
+    return each.sent_at, each.message_id, each.id < 0, abs(each.id)
 
 
 def _stored(row: Any) -> Stored:

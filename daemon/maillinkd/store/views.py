@@ -346,12 +346,6 @@ async def count_decisions(connection: AsyncConnection, after: int, instance: str
     return int((await connection.execute(query)).scalar_one())
 
 
-async def numbers_between(connection: AsyncConnection, after: int, upto: int) -> set[int]:
-    """The numbers of decisions in after < number <= upto."""
-    query = select(decision.c.id).where(decision.c.id > after, decision.c.id <= upto)
-    return set((await connection.execute(query)).scalars())
-
-
 # -- quarantine
 
 
