@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from maillinkd.app import office_of
 from maillinkd.directory.lines import read_change
@@ -250,7 +249,3 @@ def standing(view: ThreadView) -> tuple[Any, ...]:
     """What a thread has come to, but for numbers, which depend on who came first."""
     return (view.owner, view.channel, view.message_ids, slot(view), view.reason, tuple(people(view)), view.candidates,
             tuple(flag for flag in view.flags if flag != "slot_lost_in_merge"))  # fmt: skip
-
-
-async def failing(_connection: AsyncConnection, *_: Any, **__: Any) -> Any:
-    raise RuntimeError("a bug of ours")

@@ -43,7 +43,7 @@ async def test_a_person_who_is_added_later_is_linked_and_the_slot_waits(either: 
     ]
 
 
-@pytest.mark.parametrize("order", permutations(range(3)), ids=str)
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
 async def test_persons_do_not_depend_on_whether_mail_or_directory_came_first(
     scene: Scene, order: tuple[int, ...]
 ) -> None:

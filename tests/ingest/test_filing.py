@@ -33,6 +33,7 @@ from ingest.scene import (
     slot,
     standing,
 )
+from maillinkd.directory.item import ItemRef
 from maillinkd.mail.delivery import FolderCursor
 from maillinkd.store import schema
 from maillinkd.store.database import open_database
@@ -338,7 +339,7 @@ async def test_a_first_sync_keeps_what_a_hand_has_linked(scene: Scene) -> None:
     """L26: an automatic slot is empty again for each chunk; one that a hand filled stays."""
     await scene.know(*CLIENT, OTHER_DEAL)
     await scene.house.file(batch(fetched(2, letter("b@x", refers=["a@x"], date=hours(1))), first_sync=True, bottom=2))
-    await scene.house.link("anna", [(await scene.thread()).id], _ref("deal:62"))
+    await scene.house.link("anna", [(await scene.thread()).id], ItemRef.parse("deal:62"))
 
     await scene.house.file(batch(fetched(1, letter("a@x")), first_sync=True))
 
@@ -588,9 +589,3 @@ async def test_row_6_for_an_owner_holds_for_smart_bcc(scene: Scene) -> None:
     await scene.deliver(received(letter("a@x", sender=ANNA, to=CARLA)))
 
     assert (await scene.thread()).reason == "auto_link_off"
-
-
-def _ref(text: str):  # type: ignore[no-untyped-def]
-    from maillinkd.directory.item import ItemRef
-
-    return ItemRef.parse(text)

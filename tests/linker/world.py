@@ -414,7 +414,8 @@ class World:
         sent = datetime.fromisoformat(given["date"]).astimezone(UTC)
         subject = re.sub(r"(?i)^((re|fwd?):\s*)+", "", given.get("subject", "New roof"))
         number, id_ = next(self._numbers), given["id"]
-        return Mail(number, id_, id_, tuple(dict.fromkeys(refers)), sent, subject, people, mailboxes)
+        refers = [ref for ref in dict.fromkeys(refers) if ref != id_]  # threading.md T8
+        return Mail(number, id_, id_, tuple(refers), sent, subject, people, mailboxes)
 
     def _stored(self, scope: Scope, mail: Mail) -> Mail | None:
         """T11."""

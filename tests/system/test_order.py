@@ -215,7 +215,7 @@ Json = dict[str, Any]
 
 
 def message_ids() -> st.SearchStrategy[str]:
-    return st.sampled_from([f"{name}@c" for name in "abcdef"])
+    return st.sampled_from([f"{name}@c" for name in "abcd"])
 
 
 people = st.lists(
@@ -260,16 +260,15 @@ changed = st.sampled_from(
 )
 by_hand = st.fixed_dictionaries(
     {
-        "thread_of": message_ids(),
-        "channel": st.sampled_from(["imap", "smart_bcc"]),
-        "owner": st.sampled_from(["anna", "ben"]),
+        "thread": st.integers(0, 5),
         "item": st.sampled_from(
             ["deal:61", "deal:62", "lead:l1", "person:3", "person:4", "organization:7", "deal:404"]
         ),
-        "as": st.sampled_from(["anna", "ben", "boss"]),
+        "as": st.sampled_from(["boss", "anna", "ben"]),
     }
 )
 steps = st.one_of(
+    st.builds(lambda mail: {"mail": mail}, synced),
     st.builds(lambda mail: {"mail": mail}, synced),
     st.builds(lambda mail: {"mail": mail}, by_bcc),
     st.builds(
@@ -298,6 +297,33 @@ def eml(mail: Json) -> bytes:
     return message.as_bytes()
 
 
+async def thread_of(scene: Scene, hand: Json) -> ThreadView:
+    (found,) = [
+        view
+        for view in await scene.threads()
+        if (view.owner, view.channel) == (hand["owner"], hand["channel"])
+        and f"<{hand['thread_of']}>" in view.message_ids
+    ]
+    return found
+
+
+async def with_a_thread(scene: Scene, step: Json) -> Json | None:
+    """The step, naming a thread of those that there are; None if there is none, or its message lies in several."""
+    ((what, hand),) = step.items()
+    if what not in ("link", "unlink"):
+        return step
+    threads = sorted(await scene.threads(), key=shown)
+    if not threads:
+        return None
+    view = threads[hand["thread"] % len(threads)]
+    named = hand | {"thread_of": view.message_ids[0].strip("<>"), "owner": view.owner, "channel": view.channel}
+    try:
+        await thread_of(scene, named)
+    except ValueError:  # a copy (L16 c)
+        return None
+    return {what: named}
+
+
 async def take(scene: Scene, step: Json) -> bool:
     """Does to the house what the step says. False if a hand was refused."""
     ((what, given_),) = step.items()
@@ -313,17 +339,10 @@ async def take(scene: Scene, step: Json) -> bool:
         case "decide":
             await scene.house.decide(since=None, item=None, dry_run=False, progress=lambda _: None)
         case "link" | "unlink":
-            found = [
-                view
-                for view in await scene.threads()
-                if (view.owner, view.channel) == (given_["owner"], given_["channel"])
-                and f"<{given_['thread_of']}>" in view.message_ids
-            ]
             act: Callable[..., Awaitable[Any]] = scene.house.link if what == "link" else scene.house.unlink
-            if len(found) != 1:
-                return False
+            number = (await thread_of(scene, given_)).id
             try:
-                await act(given_["as"], [found[0].id], ItemRef.parse(given_["item"]))
+                await act(given_["as"], [number], ItemRef.parse(given_["item"]))
             except Refused:
                 return False
     return True
@@ -335,7 +354,7 @@ def take_naively(world: World, step: Json) -> bool:
             world.decide_again()
         else:
             world.step(step)
-    except (WorldRefused, ValueError):  # ValueError: not exactly one thread holds the message
+    except WorldRefused:
         return False
     return True
 
@@ -370,7 +389,9 @@ def test_the_house_does_what_a_naive_one_does(empty_file: Path, events: list[Jso
             world = World(CASE)
             await scene.know(*WORLD_ITEMS)
             world.learn(WORLD_ITEMS)
-            for step in events:
+            for event in events:
+                if (step := await with_a_thread(scene, event)) is None:
+                    continue
                 assert await take(scene, step) == take_naively(world, step), step
                 assert sorted(map(shown, await scene.threads())) == sorted(map(compared, world.shown())), step
 
