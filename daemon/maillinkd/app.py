@@ -120,19 +120,8 @@ async def run(load: Callable[[], Settings], only: Sequence[str] = ()) -> None:
         for warning in settings.warnings():
             log.warning(warning)
         await house.tell_unlogged(served.mailboxes, smart_bcc=served.smart_bcc)
-        await _finish_imports(house)
         daemon = _Daemon(house, settings, load, only)
         await daemon.live(served)
-
-
-async def _finish_imports(house: House) -> None:
-    """An import whose threads cannot be decided, by a fault of ours, is no reason not to follow mailboxes."""
-    try:
-        await house.finish_imports()
-    except TemporaryFailure:
-        raise
-    except Exception:
-        log.exception("an import that was cut off could not be finished")
 
 
 def _instance(only: Sequence[str]) -> str:
@@ -194,6 +183,7 @@ class _Daemon:
             if served.smart_bcc:
                 background.append(tasks.create_task(self._house.keep_what_comes()))
                 background.append(tasks.create_task(self._house.file_what_was_kept()))
+            background.append(tasks.create_task(self._finish_imports()))
             for name in sorted(served.mailboxes):
                 self._follow(tasks, name)
             log.info("ready", mailboxes=sorted(served.mailboxes), smart_bcc=self._addresses())
@@ -220,6 +210,19 @@ class _Daemon:
             await asyncio.wait({waiting, *background}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             waiting.cancel()
+
+    async def _finish_imports(self) -> None:
+        """Decides what an import that was cut off has left. Whatever goes wrong there, mailboxes are followed."""
+        while True:
+            try:
+                await self._house.finish_imports()
+                break
+            except TemporaryFailure as failure:
+                log.warning("an import that was cut off waits", error=str(failure))
+            except Exception:
+                log.exception("an import that was cut off could not be finished")
+            await asyncio.sleep(300)
+        await asyncio.Event().wait()
 
     # -- doors
 

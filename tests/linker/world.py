@@ -573,11 +573,15 @@ class World:
             "messages": sorted(mail.id for mail in thread.mails),
             "slot": thread.slot.item and str(thread.slot.item),
             "reason": str(thread.reason),
-            "persons": {str(ref) for ref in thread.links if ref.kind is ItemKind.PERSON},
-            "organizations": {str(ref) for ref in thread.links if ref.kind is ItemKind.ORGANIZATION},
+            "persons": self._seen(thread, ItemKind.PERSON),
+            "organizations": self._seen(thread, ItemKind.ORGANIZATION),
             "candidates": set(map(str, thread.candidates)),
             "flags": set(map(str, flags)),
         }
+
+    def _seen(self, thread: Thread, kind: ItemKind) -> set[str]:
+        """L6: what is deleted is not linked; what a hand had linked is there again when it is."""
+        return {str(ref) for ref in thread.links if ref.kind is kind and self.living(kind, ref.id)}
 
 
 def _list(given: Json, name: str) -> list[str]:

@@ -410,3 +410,15 @@ def test_chunks_hold_every_value_once_and_in_order() -> None:
 async def test_an_empty_database_has_no_reports(database: Database) -> None:
     async with database.reading() as connection:
         assert await reports(connection) == {}
+
+
+async def test_one_import_at_a_time_and_an_ended_one_makes_room(tmp_path: Path) -> None:
+    first, second = (open_database(f"sqlite+aiosqlite:///{tmp_path}/x.db") for _ in range(2))
+    try:
+        async with first.importing() as ours, second.importing(patient=False) as theirs:
+            assert (ours, theirs) == (True, False)
+        async with second.importing(patient=False) as theirs:
+            assert theirs
+    finally:
+        await first.close()
+        await second.close()

@@ -50,6 +50,10 @@ class ItemRef:
         """The id as it is compared and stored for look-ups."""
         return self.id.lower()
 
+    def is_same(self, other: Self) -> bool:
+        """Whether both name one item, whatever the case of their ids."""
+        return (self.kind, self.key) == (other.kind, other.key)
+
     def __str__(self) -> str:
         return f"{self.kind}:{self.id}"
 

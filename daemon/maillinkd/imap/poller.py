@@ -480,6 +480,9 @@ class _Follower:
             return False
         self._say(State.WATCHING, folder=connection.open.name if connection.open else "")
         longest = max(0.0, until - self._loop.time())
+        await connection.noop()  # some servers do not say in IDLE what came before it (pymap)
+        if connection.changed:
+            return True
         try:
             await connection.idle(longest)
         except Refused as error:

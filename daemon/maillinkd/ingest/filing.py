@@ -319,7 +319,7 @@ def _named_again(desk: Desk, placement: Placement, batch: _Batch, number: int, l
     file = desk.files[label]
     position = next(i for i, each in enumerate(file.letters) if each.id == number)
     known = file.letters[position]
-    if letter.item in (known.names, file.state.slot.item):
+    if any(ref is not None and ref.is_same(letter.item) for ref in (known.names, file.state.slot.item)):
         return  # the same delivery once more (RFC 1047)
     if file.state.slot.item is None:
         file.names[number] = letter.item

@@ -384,6 +384,12 @@ class House:
 
         `mails`: bytes and the time received, None where the Date header is all there is.
         """
+        async with self.database.importing():
+            return await self._import_mail(mailbox, mails, progress)
+
+    async def _import_mail(
+        self, mailbox: str, mails: Iterable[tuple[bytes, datetime | None]], progress: Callable[[int], None]
+    ) -> ImportSummary:
         owner = self.office.owner_of_mailbox(mailbox)
         keep_raw = self.office.settings.mailboxes[mailbox].store == "full"
         read = new = quarantined = 0
@@ -427,15 +433,18 @@ class House:
             quarantined += await self._filed_but_for(act, suspects, unread)
             read += len(group)
             progress(len(group))
-        await self.finish_imports(merged)
+        await self._decide_what_was_placed(merged)
         await self.note_told()
         return ImportSummary(read, new, quarantined)
 
-    async def finish_imports(self, merged: Sequence[Merged] = ()) -> None:
-        """Decides threads whose messages were placed by an import, be it one that was cut off.
+    async def finish_imports(self) -> None:
+        """Decides threads whose messages were placed by an import that was cut off; not while another one is on."""
+        async with self.database.importing(patient=False) as ours:
+            if ours:
+                await self._decide_what_was_placed()
 
-        `merged`: the threads that it made one, for their decision lines.
-        """
+    async def _decide_what_was_placed(self, merged: Sequence[Merged] = ()) -> None:
+        """`merged`: the threads that the import made one, for their decision lines."""
         while True:
             async with self.database.reading() as connection:
                 found = await mailroom.undecided_threads(connection, self._chunk())

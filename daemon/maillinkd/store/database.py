@@ -92,6 +92,23 @@ class Database:
                 yield connection
 
     @asynccontextmanager
+    async def importing(self, *, patient: bool = True) -> AsyncIterator[bool]:
+        """One import at a time among the processes that share the file: an import is one batch (linking.md L26).
+
+        Yields True when it is our turn, however long that takes; without patience False where another is at it.
+        """
+        descriptor = _lock_file(self._path, "import")
+        if descriptor is None:
+            yield True
+            return
+        try:
+            while not (ours := _try_lock(descriptor)) and patient:  # noqa: ASYNC110  # a lock wakes nobody
+                await asyncio.sleep(0.1)
+            yield ours
+        finally:
+            os.close(descriptor)
+
+    @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         """Waits until no other writer of this file is at work."""
         if self._writer_lock is None:
@@ -177,6 +194,14 @@ def _lock_file(path: Path | None, purpose: str) -> int | None:
     if path is None:
         return None
     return os.open(f"{path}.{purpose}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 async def _acquire(descriptor: int) -> None:
