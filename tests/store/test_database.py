@@ -286,7 +286,7 @@ async def test_nobody_else_can_read_the_files(tmp_path: Path) -> None:
         os.umask(before)
 
     assert files == dict.fromkeys(
-        ["mail.db", "mail.db-wal", "mail.db-shm", "mail.db.writer", "mail.db.checkpoint"], 0o600
+        ["mail.db", "mail.db-wal", "mail.db-shm", "mail.db.writer", "mail.db.checkpoint", "mail.db.open"], 0o600
     )
     assert stat.S_IMODE((tmp_path / "new" / "folder").stat().st_mode) == 0o700
 
