@@ -139,6 +139,8 @@ def _cut(value: Any, longest: int) -> Any:
 
 
 def _as_json(value: object) -> object:
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
     return timestamp(value) if isinstance(value, datetime) and value.tzinfo else _cut(str(value), MAX_STRING)
 
 

@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -241,6 +241,19 @@ async def test_a_stranger_who_holds_the_file_is_a_temporary_failure(
     stranger.close()
 
     await _put(database, "a", "1")
+    await database.close()
+
+
+async def test_a_transaction_holds_the_file_before_its_first_write(sqlite_url: str, tmp_path: Path) -> None:
+    """BEGIN IMMEDIATE: what was read is still so when it writes, also where a tool knows nothing of our lock."""
+    database = open_database(sqlite_url)
+    await upgrade(database)
+    with closing(sqlite3.connect(tmp_path / "mail.db", isolation_level=None, timeout=0)) as stranger:
+        async with database.transaction() as connection:
+            await connection.execute(text("SELECT 1"))
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                stranger.execute("BEGIN IMMEDIATE")
+        stranger.execute("BEGIN IMMEDIATE")
     await database.close()
 
 
