@@ -60,11 +60,13 @@ def _reordered(sql: str) -> str:
     return "\n".join(sorted(line.strip().rstrip(",") for line in sql.splitlines()))
 
 
-async def test_migrations_applied_to_nothing_equal_the_schema(database: Database) -> None:
+async def test_migrations_applied_to_nothing_equal_the_schema(empty: Database) -> None:
+    await upgrade(empty)
+
     def differences(connection: Connection) -> list[Any]:
         return compare_metadata(MigrationContext.configure(connection), schema.metadata)
 
-    async with database.reading() as connection:
+    async with empty.reading() as connection:
         found = await connection.run_sync(differences)
 
     assert found == []
@@ -105,28 +107,31 @@ async def test_upgrade_names_the_revisions_that_it_applied(empty: Database) -> N
     assert applied[-1] == schema.VERSION
 
 
-async def test_an_upgraded_database_needs_nothing(database: Database) -> None:
-    assert await check(database) == State(schema.VERSION, schema.VERSION, needed=False, newer=False)
-    assert await upgrade(database) == []
+async def test_an_upgraded_database_needs_nothing(empty: Database) -> None:
+    await upgrade(empty)
+    assert await check(empty) == State(schema.VERSION, schema.VERSION, needed=False, newer=False)
+    assert await upgrade(empty) == []
 
 
 async def test_an_older_revision_is_known_and_needs_an_upgrade(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    empty: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await upgrade(empty)
     monkeypatch.setattr(schema, "VERSION", "9998")
 
-    assert await check(database) == State("0001", "9998", needed=True, newer=False)
+    assert await check(empty) == State("0001", "9998", needed=True, newer=False)
 
 
-async def test_a_newer_schema_is_refused(database: Database) -> None:
+async def test_a_newer_schema_is_refused(empty: Database) -> None:
     """Whatever is asked for, and the database stays as it is."""
-    async with database.transaction() as connection:
+    await upgrade(empty)
+    async with empty.transaction() as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
-    assert await check(database) == State("9999", schema.VERSION, needed=False, newer=True)
+    assert await check(empty) == State("9999", schema.VERSION, needed=False, newer=True)
     for way in (upgrade, make_ready):
         with pytest.raises(SchemaTooNew, match=r"schema 9999, which is newer than .* install the release"):
-            await way(database)
+            await way(empty)
 
 
 async def test_at_start_a_sqlite_file_is_upgraded_on_the_spot(sqlite_url: str) -> None:
@@ -154,8 +159,8 @@ def test_both_refusals_are_one_kind_of_error() -> None:
     assert issubclass(SchemaTooNew, WrongSchema)
 
 
-async def test_of_two_starters_one_migrates_and_the_other_finds_nothing_to_do(database_url: str) -> None:
-    databases = [open_database(database_url) for _ in range(2)]
+async def test_of_two_starters_one_migrates_and_the_other_finds_nothing_to_do(empty_url: str) -> None:
+    databases = [open_database(empty_url) for _ in range(2)]
     applied = await asyncio.gather(*map(upgrade, databases))
 
     assert sorted(map(bool, applied)) == [False, True]
