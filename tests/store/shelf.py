@@ -26,6 +26,7 @@ def letter(
     own = node(scope.id, message_id)
     people = people or {"berta@acme.example": Role.FROM, "anna@ourco.example": Role.TO}
     return NewMessage(
+        id=-1,
         node=own,
         identity=mailroom.identity_in(scope.id, message_id.encode(), own),
         message_id=message_id,

@@ -1,6 +1,5 @@
 """Decides threads again under today's policy and directory (linking.md L28)."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -36,11 +35,8 @@ async def decide(
 
     Returns the decision lines of those that change, and the number of the batch, opened with the first of them.
     """
-    by_scope = defaultdict[tuple[str, str], list[int]](list)
-    for label, place in (await mailroom.scopes_of(connection, threads)).items():
-        by_scope[place].append(label)
     lines = []
-    for (owner, channel), labels in sorted(by_scope.items()):
+    for (owner, channel), labels in await mailroom.by_scope(connection, threads):
         scope = await mailroom.lock_scope(connection, owner, channel)
         desk = Desk(connection, scope, office, instance=instance)
         await desk.open(labels)

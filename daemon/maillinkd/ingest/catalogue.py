@@ -1,6 +1,5 @@
 """Changes of the directory, and what follows from them for threads: L6, L10, and nothing else."""
 
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -73,11 +72,8 @@ async def follow(
     connection: Connection, office: Office, threads: Collection[int], *, instance: str
 ) -> list[dict[str, Any]]:
     """L6, L10: brings the links of these threads (labels) in line with the directory. Returns the decision lines."""
-    by_scope = defaultdict[tuple[str, str], list[int]](list)
-    for label, place in (await mailroom.scopes_of(connection, threads)).items():
-        by_scope[place].append(label)
     lines = []
-    for (owner, channel), labels in sorted(by_scope.items()):
+    for (owner, channel), labels in await mailroom.by_scope(connection, threads):
         scope = await mailroom.lock_scope(connection, owner, channel)
         desk = Desk(connection, scope, office, instance=instance)
         deals = await _deals_for(connection, labels)

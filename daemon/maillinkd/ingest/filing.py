@@ -14,7 +14,7 @@ from maillinkd.mail.message import Message, Participant, Role
 from maillinkd.mail.threads import Joint, Known, Placement, copy_id, node, references_of
 from maillinkd.store import cursors, items, links, mailroom
 from maillinkd.store.database import Connection
-from maillinkd.store.mailroom import BRIDGE, NewMessage, Stored
+from maillinkd.store.mailroom import BRIDGE, NewMessage
 
 
 class Order(Enum):
@@ -96,8 +96,10 @@ class _Letter:
 class _Batch:
     """What filing a batch has found out so far."""
 
-    new: dict[int, _Letter] = field(default_factory=dict)
-    """By provisional number (negative)."""
+    undecided: bool
+    """Its threads are to be decided later (`Order.LATER`)."""
+    new: list[int] = field(default_factory=list)
+    """Provisional numbers (negative) of the messages to be stored, in their order."""
     touched: dict[int, tuple[str | None, str | None]] = field(default_factory=dict)
     """By label: mailbox and message-id for the decision line."""
 
@@ -125,7 +127,10 @@ async def file_messages(
     stored = await mailroom.known_identities(connection, {each.identity for each in letters})
     letters.sort(key=lambda each: (each.arrival.message.sent_at, each.arrival.message.message_id))
 
-    joints = {each.identity: _joint(scope.id, each) for each in letters if each.identity not in stored}
+    joints: dict[bytes, Joint] = {}
+    for each in letters:
+        if each.identity not in stored:  # of a mail that is here twice the first one counts
+            joints.setdefault(each.identity, _joint(scope.id, each))
     nodes = {one for joint in joints.values() for one in (joint.own, *joint.aliases, *joint.references)}
     again = [each for each in letters if each.identity in stored and (each.item or each.unknown_item)]
     nodes |= {each.own for each in again}
@@ -145,7 +150,7 @@ async def file_messages(
         for file in desk.files.values():
             desk.empty_automatic_slot(file)
 
-    batch = _Batch()
+    batch = _Batch(undecided=order is Order.LATER)
     seen: dict[bytes, int] = {}
     for each in letters:
         number = stored.get(each.identity) or seen.get(each.identity)
@@ -155,17 +160,17 @@ async def file_messages(
             _place(desk, placement, batch, number, each, joints[each.identity], decide_now=channel != IMAP)
         elif each.item is not None:
             _named_again(desk, placement, batch, number, each)
-    if channel == IMAP and order is not Order.LATER:
+    if channel == IMAP and not batch.undecided:
         for label in batch.touched:
             desk.decide(desk.files[label], from_the_start=order is Order.FIRST_SYNC)
     for label in batch.touched:
         if trigger is not Trigger.MESSAGE:
             desk.files[label].trigger = trigger
 
-    numbers = await _act(desk, placement, batch, undecided=order is Order.LATER)
+    numbers = await _act(desk, placement, batch)
     await _note_places(connection, letters, stored, {identity: numbers[n] for identity, n in seen.items()})
     files = [desk.files[label] for label in batch.touched]
-    if order is Order.LATER:
+    if batch.undecided:
         await desk.put_back_undecided(files)
         return Filed([], len(batch.new), _merged(files))
     lines = await desk.put_back(files, provisional=order is Order.FIRST_SYNC, about=batch.touched)
@@ -245,7 +250,16 @@ def _place(
     label, bridge = placement.place(joint)
     if bridge:
         marks.add(BRIDGE)
-    new = _stored(number, letter, frozenset(marks), desk.office, item, last, detached=joint.detached)
+    new = _new_message(
+        number,
+        letter,
+        frozenset(marks),
+        desk.office,
+        item,
+        last,
+        detached=joint.detached,
+        undecided=batch.undecided,
+    )
     desk.borne |= {joint.own, *joint.aliases}
     if label not in desk.files:
         desk.start(label, new)
@@ -256,7 +270,7 @@ def _place(
     desk.add(file, new, letter.arrival.mailbox)
     if item is not None:
         file.names[number] = item
-    batch.new[number] = letter
+    batch.new.append(number)
     batch.touched[label] = (letter.arrival.mailbox, shown_id(letter.arrival.message.message_id))
     if decide_now:
         _decide_one(desk, file, number)
@@ -330,7 +344,7 @@ def _named_again(desk: Desk, placement: Placement, batch: _Batch, number: int, l
     _decide_one(desk, file, number)
 
 
-def _stored(
+def _new_message(
     number: int,
     letter: _Letter,
     marks: frozenset[str],
@@ -339,9 +353,10 @@ def _stored(
     last_reference: bytes | None,
     *,
     detached: bool,
-) -> Stored:
-    message = letter.arrival.message
-    return Stored(
+    undecided: bool,
+) -> NewMessage:
+    arrival, message = letter.arrival, letter.arrival.message
+    return NewMessage(
         id=number,
         node=letter.own,
         message_id=mailroom.storable(message.message_id),
@@ -349,28 +364,33 @@ def _stored(
         sent_at=message.sent_at,
         subject=message.subject,
         base_subject=message.base_subject,
-        participants=_participants(letter.arrival, office),
-        evidence=dict(letter.arrival.forwarded),
+        participants=_participants(arrival, office),
+        evidence=dict(arrival.forwarded),
         refers=references_of(message),
         last_reference=last_reference,
-        forward=letter.arrival.is_forward,
+        forward=arrival.is_forward,
         detached=detached,
         names=item,
         marks=marks,
-        undecided=False,
+        undecided=undecided,
+        identity=letter.identity,
+        received_at=message.received_at,
+        headers=message.headers,
+        size=arrival.size,
+        raw=arrival.raw,
     )
 
 
-async def _act(desk: Desk, placement: Placement, batch: _Batch, *, undecided: bool) -> dict[int, int]:
+async def _act(desk: Desk, placement: Placement, batch: _Batch) -> dict[int, int]:
     """Writes threads, messages, ids and merges. Returns the real number of each provisional one."""
     connection, scope = desk.connection, desk.scope
     placed = placement.result()
     opened = sorted(placed.opened, reverse=True)
     labels = dict(zip(opened, await mailroom.open_threads(connection, scope.id, len(opened)), strict=True))
-    order = sorted(batch.new, reverse=True)
-    by_number = {letter.id: letter for file in desk.files.values() for letter in file.letters}
-    rows = [_new_message(batch.new[n], by_number[n], undecided=undecided) for n in order]
-    numbers = dict(zip(order, await mailroom.store(connection, scope.id, rows), strict=True))
+    letters = (letter for file in desk.files.values() for letter in file.letters)
+    rows = {letter.id: letter for letter in letters if isinstance(letter, NewMessage)}
+    stored = await mailroom.store(connection, scope.id, [rows[number] for number in batch.new])
+    numbers = dict(zip(batch.new, stored, strict=True))
     await mailroom.write_nodes(
         connection,
         {each: Known(labels.get(k.thread, k.thread), k.borne, k.detached) for each, k in placed.nodes.items()},
@@ -392,32 +412,6 @@ async def _bury(desk: Desk, file: File) -> None:
     await links.forget_links(connection, file.buried)
     aliases = {number for number in file.numbers if number > 0} - {file.state.number}
     await mailroom.bury(connection, file.label, file.buried, file.state.number, aliases)
-
-
-def _new_message(letter: _Letter, stored: Stored, *, undecided: bool) -> NewMessage:
-    message = letter.arrival.message
-    return NewMessage(
-        node=stored.node,
-        identity=letter.identity,
-        message_id=stored.message_id,
-        made_id=stored.made_id,
-        sent_at=stored.sent_at,
-        received_at=message.received_at,
-        subject=stored.subject,
-        base_subject=stored.base_subject,
-        participants=stored.participants,
-        evidence=stored.evidence,
-        refers=stored.refers,
-        last_reference=stored.last_reference,
-        forward=stored.forward,
-        detached=stored.detached,
-        names=stored.names,
-        marks=stored.marks,
-        headers=message.headers,
-        size=letter.arrival.size,
-        raw=letter.arrival.raw,
-        undecided=undecided,
-    )
 
 
 async def _note_places(

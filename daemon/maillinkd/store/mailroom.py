@@ -60,29 +60,15 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class NewMessage:
-    """A message that is about to be stored, with the thread label that it was placed under."""
+class NewMessage(Stored):
+    """A message that is about to be stored. Its `id` is provisional: negative."""
 
-    node: bytes
     identity: bytes
-    message_id: str
-    made_id: bool
-    sent_at: datetime
+    """T11, in its scope (`identity_in`)."""
     received_at: datetime
-    subject: str
-    base_subject: str
-    participants: tuple[Participant, ...]
-    evidence: Mapping[str, str]
-    refers: tuple[str, ...]
-    last_reference: bytes | None
-    forward: bool
-    detached: bool
-    names: ItemRef | None
-    marks: frozenset[str]
     headers: bytes
     size: int
     raw: bytes | None
-    undecided: bool
 
 
 def identity_in(scope_id: int, identity: bytes, node: bytes) -> bytes:
@@ -121,6 +107,14 @@ async def scopes_of(connection: AsyncConnection, threads: Collection[int]) -> di
         )
         found |= {row.id: (row.owner, row.channel) for row in await connection.execute(query)}
     return found
+
+
+async def by_scope(connection: AsyncConnection, threads: Collection[int]) -> list[tuple[tuple[str, str], list[int]]]:
+    """These threads (labels) by owner and channel, in an order in which two writers cannot block each other."""
+    found = defaultdict[tuple[str, str], list[int]](list)
+    for label, place in sorted((await scopes_of(connection, threads)).items()):
+        found[place].append(label)
+    return sorted(found.items())
 
 
 async def known_identities(connection: AsyncConnection, identities: Collection[bytes]) -> dict[bytes, int]:
