@@ -18,6 +18,29 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.engine import Dialect
+
+
+class Bytes(LargeBinary):
+    """Bytes as both drivers take and give them: SQLAlchemy's own conversion costs more than the insert."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        return None
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> None:
+        return None
+
+
+class Flag(Boolean):
+    """A truth value; both drivers take Python's as they are."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        return None
+
 
 VERSION = "0001"
 """The newest migration. A database with another one that this program does not know is refused."""
@@ -41,16 +64,16 @@ scope = Table(
     Column("id", Number, primary_key=True),
     Column("owner", String(64), nullable=False),
     Column("channel", String(16), nullable=False),
-    Column("chain", LargeBinary, nullable=False),  # hash of the newest decision of the scope
+    Column("chain", Bytes, nullable=False),  # hash of the newest decision of the scope
     UniqueConstraint("owner", "channel"),
 )
 
 raw_message = Table(
     "raw_message",
     metadata,
-    Column("sha256", LargeBinary(32), primary_key=True),
+    Column("sha256", Bytes(32), primary_key=True),
     Column("size", BigInteger, nullable=False),
-    Column("compressed", LargeBinary, nullable=False),  # zlib
+    Column("compressed", Bytes, nullable=False),  # zlib
 )
 
 thread = Table(
@@ -67,8 +90,8 @@ thread = Table(
     Column("reason", String(40)),
     Column("candidates", Text, nullable=False),
     Column("flags", Text, nullable=False),
-    Column("slot_lost", Boolean, nullable=False),
-    Column("unlinked_by_hand", Boolean, nullable=False),  # row 2
+    Column("slot_lost", Flag, nullable=False),
+    Column("unlinked_by_hand", Flag, nullable=False),  # row 2
     Column("decision", BigInteger),  # of the last slot decision
     Index(None, "scope", "last_message_at"),
     Index(None, "reason"),
@@ -85,10 +108,10 @@ thread_alias = Table(
 message_ref = Table(
     "message_ref",
     metadata,
-    Column("node", LargeBinary(16), primary_key=True),  # hash of (scope, message-id)
+    Column("node", Bytes(16), primary_key=True),  # hash of (scope, message-id)
     Column("thread", ForeignKey("thread.id"), nullable=False, index=True),
-    Column("borne", Boolean, nullable=False),
-    Column("detached", Boolean, nullable=False),
+    Column("borne", Flag, nullable=False),
+    Column("detached", Flag, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -97,25 +120,25 @@ message = Table(
     metadata,
     Column("id", Number, primary_key=True),
     Column("scope", ForeignKey("scope.id"), nullable=False),
-    Column("node", LargeBinary(16), nullable=False, index=True),  # its thread is that of the node
-    Column("identity", LargeBinary(16), nullable=False, unique=True),  # hash of (scope, T11, node)
+    Column("node", Bytes(16), nullable=False, index=True),  # its thread is that of the node
+    Column("identity", Bytes(16), nullable=False, unique=True),  # hash of (scope, T11, node)
     Column("message_id", Text, nullable=False),
-    Column("made_id", Boolean, nullable=False),
+    Column("made_id", Flag, nullable=False),
     Column("sent_at", BigInteger, nullable=False),
     Column("received_at", BigInteger, nullable=False),
     Column("subject", Text, nullable=False),
     Column("base_subject", Text, nullable=False),
     Column("participants", Text, nullable=False),  # JSON [["from","a@x"], ["forwarded","b@y","inline"]]
     Column("refers", Text, nullable=False),  # JSON: the ids that it refers to, in order
-    Column("last_reference", LargeBinary(16)),  # node of the last id of References (L16 b)
-    Column("forward", Boolean, nullable=False),  # L15
-    Column("detached", Boolean, nullable=False),  # T17
+    Column("last_reference", Bytes(16)),  # node of the last id of References (L16 b)
+    Column("forward", Flag, nullable=False),  # L15
+    Column("detached", Flag, nullable=False),  # T17
     Column("names", Text),  # the item whose Smart Bcc address it arrived at
     Column("marks", Text, nullable=False),  # JSON: smart_bcc_…, bridge, excluded_from_item
-    Column("headers", LargeBinary, nullable=False),
+    Column("headers", Bytes, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("raw", ForeignKey("raw_message.sha256")),
-    Column("undecided", Boolean, nullable=False),  # placed, and its thread not yet decided (import)
+    Column("undecided", Flag, nullable=False),  # placed, and its thread not yet decided (import)
     Index("ix_message_undecided", "id", sqlite_where=Column("undecided"), postgresql_where=Column("undecided")),
     sqlite_autoincrement=True,
 )
@@ -169,8 +192,8 @@ item = Table(
     Column("added_at", BigInteger),
     Column("imported_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger),
-    Column("archived", Boolean, nullable=False),
-    Column("deleted", Boolean, nullable=False),
+    Column("archived", Flag, nullable=False),
+    Column("deleted", Flag, nullable=False),
     Column("converted_from", String(64)),  # a deal's lead, as a key
     Column("given", Text, nullable=False),  # JSON: references as they came, for showing
     PrimaryKeyConstraint("kind", "key"),
@@ -252,10 +275,10 @@ decision = Table(
     Column("mailbox", String(64)),
     Column("batch", ForeignKey("batch.id")),
     Column("rule_version", Integer, nullable=False),
-    Column("facts", LargeBinary),  # zlib JSON; NULL once erased
-    Column("salt", LargeBinary(16), nullable=False),
-    Column("digest", LargeBinary(32), nullable=False),  # of salt and facts
-    Column("chain", LargeBinary(32), nullable=False),  # of the chain before, the line and the digest
+    Column("facts", Bytes),  # zlib JSON; NULL once erased
+    Column("salt", Bytes(16), nullable=False),
+    Column("digest", Bytes(32), nullable=False),  # of salt and facts
+    Column("chain", Bytes(32), nullable=False),  # of the chain before, the line and the digest
     Column("instance", String(64), nullable=False),
     Column("logged_at", BigInteger),
     Index(
@@ -271,14 +294,14 @@ inbound = Table(
     "inbound",
     metadata,
     Column("id", Number, primary_key=True),
-    Column("digest", LargeBinary(32), nullable=False, unique=True),  # of envelope and bytes
+    Column("digest", Bytes(32), nullable=False, unique=True),  # of envelope and bytes
     Column("sender", Text, nullable=False),
     Column("recipients", Text, nullable=False),  # JSON
     Column("client_address", Text, nullable=False),
     Column("helo", Text, nullable=False),
-    Column("tls", Boolean, nullable=False),
+    Column("tls", Flag, nullable=False),
     Column("received_at", BigInteger, nullable=False),
-    Column("raw", LargeBinary, nullable=False),
+    Column("raw", Bytes, nullable=False),
     sqlite_autoincrement=True,
 )
 
@@ -286,14 +309,14 @@ quarantine = Table(
     "quarantine",
     metadata,
     Column("id", Number, primary_key=True),
-    Column("digest", LargeBinary(32), nullable=False, unique=True),  # the same mail does not lie there twice
+    Column("digest", Bytes(32), nullable=False, unique=True),  # the same mail does not lie there twice
     Column("channel", String(16), nullable=False),
     Column("reason", String(40), nullable=False),
     Column("error", Text, nullable=False),
     Column("message_id", Text, nullable=False),
     Column("received_at", BigInteger, nullable=False),
     Column("size", BigInteger, nullable=False),
-    Column("raw", LargeBinary, nullable=False),  # zlib: the whole mail, or the header block of a synced one
+    Column("raw", Bytes, nullable=False),  # zlib: the whole mail, or the header block of a synced one
     Column("sender", Text, nullable=False),
     Column("recipients", Text, nullable=False),  # JSON
     Column("author", Text, nullable=False),
