@@ -731,8 +731,7 @@ def _unreadable(channel: str, raw: bytes, received_at: datetime, size: int, erro
 def _suspect(channel: str, arrival: Arrival, raw: bytes) -> Held:
     """How a mail would lie in quarantine, were it to fail."""
     message = arrival.message
-    held = _unreadable(channel, raw, message.received_at, arrival.size)
-    return replace(held, message_id=message.message_id)
+    return Held(b"", channel, UNREADABLE, "", message.message_id, message.received_at, arrival.size, raw)
 
 
 def _digest(held: Held, folder: int, uid: int) -> bytes:

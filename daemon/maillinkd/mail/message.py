@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
+from typing import NamedTuple
 
 from maillinkd.mail import msgid
 from maillinkd.mail.address import parse_addresses
@@ -28,8 +29,7 @@ class Role(StrEnum):
     FORWARDED = "forwarded"
 
 
-@dataclass(frozen=True, slots=True)
-class Participant:
+class Participant(NamedTuple):
     """An address in a role. `address` is normalised (mail.address.normalise); the order is that of the header."""
 
     role: Role

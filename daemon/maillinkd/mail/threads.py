@@ -6,6 +6,7 @@ A thread here is a label. The labels of the store are positive; a thread that a 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 from maillinkd.mail.message import Message
 
@@ -40,8 +41,7 @@ class Joint:
     detached: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What the store knows of a node."""
 
     thread: int
@@ -51,8 +51,7 @@ class Known:
     """A detached message bears it (T17)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+class Size(NamedTuple):
     """How many ids and messages a stored thread has."""
 
     ids: int
