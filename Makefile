@@ -45,7 +45,7 @@ setup: $(INSTALLED)
 
 # As root on Debian and Ubuntu this installs them; elsewhere the tests that miss one are skipped by name.
 servers:
-	@tests/system/servers.sh dovecot-imapd postgresql postfix swaks
+	@tests/system/servers.sh dovecot-imapd postgresql postfix swaks systemd openssl procps
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
