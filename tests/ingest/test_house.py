@@ -413,6 +413,18 @@ async def test_a_merge_in_an_import_is_told_as_one_whatever_the_chunks(
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("size", [1, 100])
+async def test_the_lines_of_an_import_name_mailbox_and_newest_mail_whatever_the_chunks(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    chunk(monkeypatch, size)
+
+    await scene.bring([letter("b@x", refers=["a@x"], date=hours(2)), letter("a@x", date=hours(1))])
+
+    (told,) = scene.told
+    assert (told["mailbox"], told["message_id"]) == ("anna", "<b@x>")
+
+
 async def test_an_import_that_was_cut_off_is_finished(either: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its mail is placed; the next start decides the threads, as the whole import would have done."""
     await either.know(*CLIENT)

@@ -464,6 +464,10 @@ async def decide_undecided(
             file.trigger = Trigger.MERGE
             file.lost = tuple(sorted({*file.lost, *each.lost}))
     files = [file for file in desk.files.values() if file.new]
+    lies_in = await cursors.mailboxes_of(connection, [file.label for file in files]) if channel == IMAP else {}
+    about = {}
     for file in files:
         desk.decide(file)
-    return await desk.put_back(files)
+        newest = next(each for each in reversed(file.letters) if each.id in file.new)
+        about[file.label] = (min(lies_in.get(file.label, ()), default=None), shown_id(newest.message_id))
+    return await desk.put_back(files, about=about)
