@@ -51,11 +51,6 @@ class Chunk:
     """The last one of its direction: with it a first sync is done."""
 
 
-def is_fresh(stored: FolderCursor | None, opened: Opened) -> bool:
-    """Whether the folder is read anew: it never was, or the server gave its UIDs another meaning (UIDVALIDITY)."""
-    return stored is None or stored.uidvalidity != opened.uidvalidity
-
-
 def starting(stored: FolderCursor | None, opened: Opened, highest: int, since: date | None) -> FolderCursor:
     """The cursor to go on from.
 

@@ -252,19 +252,27 @@ def _is_temporary(error: DBAPIError) -> bool:
 
 
 async def upsert(
-    connection: AsyncConnection, table: Table, rows: Sequence[dict[str, Any]], *, update: Sequence[str] = ()
+    connection: AsyncConnection,
+    table: Table,
+    rows: Sequence[dict[str, Any]],
+    *,
+    update: Sequence[str] = (),
+    key: Sequence[str] = (),
 ) -> None:
-    """Inserts the rows; one whose primary key is there already gets the columns `update`, or stays as it is."""
+    """Inserts the rows; one whose key is there already gets the columns `update`, or stays as it is.
+
+    `key`: the columns of a unique constraint, by default those of the primary key.
+    """
     if not rows:
         return
     insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
-    key = list(table.primary_key.columns)
+    unique = list(key) or [column.name for column in table.primary_key]
     if update:
         statement = insert.on_conflict_do_update(
-            index_elements=key, set_={name: insert.excluded[name] for name in update}
+            index_elements=unique, set_={name: insert.excluded[name] for name in update}
         )
     else:
-        statement = insert.on_conflict_do_nothing(index_elements=key)
+        statement = insert.on_conflict_do_nothing(index_elements=unique)
     await connection.execute(statement, rows)
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from sqlalchemy import delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from maillinkd.linker.snapshot import micros, moment
 from maillinkd.mail.delivery import Received
+from maillinkd.store.database import upsert
 from maillinkd.store.schema import inbound
 
 
@@ -28,10 +28,9 @@ def digest_of(received: Received) -> bytes:
 
 async def keep(connection: AsyncConnection, received: Sequence[Received]) -> None:
     """Puts the mail on the shelf; what waits there already is not doubled."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(inbound).on_conflict_do_nothing(index_elements=["digest"])
-    await connection.execute(
-        statement,
+    await upsert(
+        connection,
+        inbound,
         [
             {
                 "digest": digest_of(each),
@@ -45,6 +44,7 @@ async def keep(connection: AsyncConnection, received: Sequence[Received]) -> Non
             }
             for each in received
         ],
+        key=("digest",),
     )
 
 

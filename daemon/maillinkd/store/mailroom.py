@@ -83,17 +83,10 @@ async def lock_scope(connection: AsyncConnection, owner: str, channel: str) -> S
     )  # SQLite has one writer anyway and leaves FOR UPDATE out
     row = (await connection.execute(query)).first()
     if row is None:
-        dialect_insert = _insert_ignoring(connection)
-        await connection.execute(dialect_insert, {"owner": owner, "channel": channel, "chain": b""})
+        new = {"owner": owner, "channel": channel, "chain": b""}
+        await upsert(connection, scope, [new], key=("owner", "channel"))
         row = (await connection.execute(query)).one()
     return Scope(row.id, row.owner, row.channel, row.chain)
-
-
-def _insert_ignoring(connection: AsyncConnection) -> Any:
-    from sqlalchemy.dialects import postgresql, sqlite
-
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return dialect.insert(scope).on_conflict_do_nothing(index_elements=["owner", "channel"])
 
 
 async def scopes_of(connection: AsyncConnection, threads: Collection[int]) -> dict[int, tuple[str, str]]:

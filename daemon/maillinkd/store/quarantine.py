@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from maillinkd.linker.snapshot import micros, moment
+from maillinkd.store.database import upsert
 from maillinkd.store.mailroom import storable
 from maillinkd.store.schema import folder, quarantine
 
@@ -45,12 +45,9 @@ class Held:
 
 async def hold(connection: AsyncConnection, held: Sequence[Held]) -> None:
     """Keeps the mail; what is held already is not doubled."""
-    if not held:
-        return
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(quarantine).on_conflict_do_nothing(index_elements=["digest"])
-    await connection.execute(
-        statement,
+    await upsert(
+        connection,
+        quarantine,
         [
             {
                 "digest": each.digest,
@@ -70,6 +67,7 @@ async def hold(connection: AsyncConnection, held: Sequence[Held]) -> None:
             }
             for each in held
         ],
+        key=("digest",),
     )
 
 
