@@ -8,8 +8,9 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from maillinkd.store.database import Database
-from maillinkd.store.mailroom import Scope, open_threads
+from maillinkd.store.mailroom import Scope
 from maillinkd.store.schema import link, message_ref, metadata, thread
+from store.shelf import open_threads
 
 LINK = {"origin": "auto", "added_at": None, "reason": "linked_single_open_item", "decision": 1}
 

@@ -1,6 +1,7 @@
 """The schema of the database: migrated, checked, refused."""
 
 import asyncio
+import re
 import sqlite3
 import sys
 from contextlib import closing
@@ -57,7 +58,8 @@ async def _shape(database: Database) -> list[tuple[str, str]]:
 
 def _reordered(sql: str) -> str:
     """A CREATE TABLE with its lines in order of the alphabet: constraints may stand in another order."""
-    return "\n".join(sorted(line.strip().rstrip(",") for line in sql.splitlines()))
+    parts = (part.strip() for part in re.split("[,\n]", sql))  # ADD COLUMN writes no new line
+    return "\n".join(sorted(part for part in parts if part))
 
 
 async def test_migrations_applied_to_nothing_equal_the_schema(empty: Database) -> None:
@@ -117,9 +119,10 @@ async def test_an_older_revision_is_known_and_needs_an_upgrade(
     empty: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await upgrade(empty)
+    applied = schema.VERSION
     monkeypatch.setattr(schema, "VERSION", "9998")
 
-    assert await check(empty) == State("0001", "9998", needed=True, newer=False)
+    assert await check(empty) == State(applied, "9998", needed=True, newer=False)
 
 
 async def test_a_newer_schema_is_refused(empty: Database) -> None:

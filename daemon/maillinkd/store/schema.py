@@ -42,7 +42,7 @@ class Flag(Boolean):
         return None
 
 
-VERSION = "0001"
+VERSION = "0002"
 """The newest migration. A database with another one that this program does not know is refused."""
 
 metadata = MetaData(
@@ -73,7 +73,16 @@ raw_message = Table(
     metadata,
     Column("sha256", Bytes(32), primary_key=True),
     Column("size", BigInteger, nullable=False),
-    Column("compressed", Bytes, nullable=False),  # zlib
+    Column("compressed", Bytes, nullable=False),  # zlib; of a large message its beginning
+)
+
+raw_piece = Table(
+    "raw_piece",
+    metadata,
+    Column("sha256", ForeignKey("raw_message.sha256"), nullable=False),
+    Column("number", Integer, nullable=False),  # from 1, in the order of the message
+    Column("compressed", Bytes, nullable=False),  # zlib, each for itself
+    PrimaryKeyConstraint("sha256", "number"),
 )
 
 thread = Table(
@@ -163,6 +172,14 @@ folder = Table(
     Column("bottom", BigInteger, nullable=False),
     Column("since", Date),
     Column("before_since", BigInteger, nullable=False),
+    Column("seen_uidvalidity", BigInteger),  # the server's numbers when all of it was last read (Stand)
+    Column("seen_uidnext", BigInteger),
+    Column("seen_messages", BigInteger),
+    Column("seen_modseq", BigInteger),
+    Column("seen_gone_marked", Flag),
+    Column("compared_at", BigInteger),
+    Column("audited_at", BigInteger),
+    Column("missing", BigInteger),  # UIDs, when it was audited last
     UniqueConstraint("mailbox", "name"),
 )
 
@@ -174,6 +191,19 @@ occurrence = Table(
     Column("uid", BigInteger, nullable=False),
     Column("message", ForeignKey("message.id"), index=True),
     Column("disposition", String(40), nullable=False),  # stored, quarantined, gone, filtered:REASON
+    PrimaryKeyConstraint("folder", "uidvalidity", "uid"),
+    sqlite_with_rowid=False,
+)
+
+gmail = Table(
+    "gmail",
+    metadata,
+    Column("folder", ForeignKey("folder.id"), nullable=False),
+    Column("uidvalidity", BigInteger, nullable=False),
+    Column("uid", BigInteger, nullable=False),
+    Column("message_id", BigInteger, nullable=False, index=True),  # X-GM-MSGID, as a number with a sign
+    Column("thread_id", BigInteger, nullable=False),  # X-GM-THRID, 0: not given
+    Column("labels", Text, nullable=False),  # JSON
     PrimaryKeyConstraint("folder", "uidvalidity", "uid"),
     sqlite_with_rowid=False,
 )
@@ -251,6 +281,7 @@ tombstone = Table(
     Column("key", String(64), nullable=False),
     Column("decision", BigInteger, nullable=False),
     PrimaryKeyConstraint("thread", "kind", "key"),
+    Index(None, "kind", "key"),
 )
 
 batch = Table(
@@ -302,7 +333,19 @@ inbound = Table(
     Column("tls", Flag, nullable=False),
     Column("received_at", BigInteger, nullable=False),
     Column("raw", Bytes, nullable=False),
+    Column("relay", Text),  # the trusted relay that brought it
+    Column("verdict", Text),  # JSON, where its author was checked before it was taken
+    Column("tries", Integer),  # of the check of its author, while DNS fails
+    Column("next_try", BigInteger),
     sqlite_autoincrement=True,
+)
+
+filed_mail = Table(
+    "filed_mail",  # mail with neither Message-ID nor Date, which nothing else tells from its retry
+    metadata,
+    Column("digest", Bytes(32), primary_key=True),  # of envelope and bytes
+    Column("at", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
 )
 
 quarantine = Table(
@@ -320,6 +363,7 @@ quarantine = Table(
     Column("sender", Text, nullable=False),
     Column("recipients", Text, nullable=False),  # JSON
     Column("author", Text, nullable=False),
+    Column("verdict", Text),  # JSON: what the check of its author came to
     Column("folder", ForeignKey("folder.id")),
     Column("uidvalidity", BigInteger),
     Column("uid", BigInteger),
@@ -341,6 +385,24 @@ lease = Table(
     Column("holder", Text, nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("until", BigInteger, nullable=False),
+)
+
+oauth_token = Table(
+    "oauth_token",
+    metadata,
+    Column("mailbox", String(64), primary_key=True),
+    Column("sealed", Bytes, nullable=False),  # encrypted, see oauth/seal.py
+    Column("at", BigInteger, nullable=False),
+)
+
+alias = Table(
+    "alias",
+    metadata,
+    Column("address", String(320), primary_key=True),  # as the policy compares it
+    Column("owner", String(64), nullable=False),  # the user
+    Column("token", Bytes(32), unique=True),  # SHA-256 of that in its one-time address; NULL once confirmed
+    Column("expires_at", BigInteger),
+    Column("confirmed_at", BigInteger),
 )
 
 setting = Table(
