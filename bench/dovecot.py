@@ -44,7 +44,7 @@ service imap-login {{
 service anvil {{
   chroot =
 }}
-{users}"""
+{users}{extra}"""
 
 
 def program() -> str | None:
@@ -55,10 +55,12 @@ def program() -> str | None:
 class Dovecot:
     """Serves a Maildir as USER's INBOX. Its indexes lie apart, so that they can be forgotten."""
 
-    def __init__(self, home: Path, maildir: Path) -> None:
+    def __init__(self, home: Path, maildir: Path, extra: str = "") -> None:
+        """`extra`: more of Dovecot's configuration."""
         self._home = home
         self._maildir = maildir
-        self._owner = _owner()
+        self._owner = owner()
+        self._extra = extra
         for directory in (home / "run", home / "index"):
             directory.mkdir(mode=0o755, exist_ok=True)
         if os.geteuid() == 0:
@@ -96,10 +98,11 @@ class Dovecot:
         return CONFIGURATION.format(
             home=self._home, maildir=self._maildir, port=port, password=PASSWORD,
             uid=self._owner.pw_uid, gid=self._owner.pw_gid, users="" if os.geteuid() == 0 else ours,
+            extra=self._extra,
         )  # fmt: skip
 
 
-def _owner() -> pwd.struct_passwd:
+def owner() -> pwd.struct_passwd:
     """Whose mail it is: ours; or, as Dovecot refuses root's, the account `mail`."""
     return pwd.getpwnam("mail") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
 

@@ -9,6 +9,7 @@ What is compared, each a process of its own, from its start to its end:
 - `mbsync`      whole messages into a Maildir
 - `notmuch`     the same and `notmuch new`: headers, threads and a full-text index
 - `maillinkd`   `maillinkd sync`, store = "headers": headers, threads, links and a journal of decisions
+- `full`        the same with store = "full": whole messages too
 
 All talk to the same private Dovecot with the same mailbox (bench/sample_mailbox.py).
 """
@@ -53,7 +54,7 @@ username = "{user}"
 password_file = "{directory}/password"
 folders = ["INBOX"]
 since = "all"
-store = "headers"
+store = "{store}"
 [smart_bcc]
 enabled = false
 """
@@ -224,11 +225,15 @@ def _notmuch(directory: Path, port: int) -> list[list[str]]:
     return [*_mbsync(directory, port), ["notmuch", "new", "--quiet"]]
 
 
-def _maillinkd(directory: Path, port: int) -> list[list[str]]:
+def _full(directory: Path, port: int) -> list[list[str]]:
+    return _maillinkd(directory, port, store="full")
+
+
+def _maillinkd(directory: Path, port: int, store: str = "headers") -> list[list[str]]:
     import sample_mailbox
 
     config = directory / "maillinkd.toml"
-    config.write_text(CONFIGURATION.format(directory=directory, port=port, user=dovecot.USER))
+    config.write_text(CONFIGURATION.format(directory=directory, port=port, user=dovecot.USER, store=store))
     (directory / "password").write_text(dovecot.PASSWORD)
     (directory / "password").chmod(0o600)
     sample_mailbox.write_items(directory / "items.jsonl")
@@ -312,6 +317,7 @@ CONTESTANTS = (
     Contestant("mbsync", "mbsync", _mbsync, _count_files),
     Contestant("notmuch", "notmuch", _notmuch, _count_indexed),
     Contestant("maillinkd", sys.executable, _maillinkd, _count_threads),
+    Contestant("full", sys.executable, _full, _count_threads),
 )
 
 

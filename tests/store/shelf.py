@@ -1,14 +1,14 @@
 """Messages and threads as the tests of the store put them on the shelf: short, and only what the test is about."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from maillinkd.linker.decision import Reason
 from maillinkd.mail.message import Participant, Role
 from maillinkd.mail.threads import Known, node
-from maillinkd.store import mailroom
+from maillinkd.store import links, mailroom
 from maillinkd.store.links import Settled, ThreadState
 from maillinkd.store.mailroom import NewMessage, Scope
 
@@ -50,10 +50,26 @@ def letter(
     )
 
 
+async def open_threads(connection: AsyncConnection, scope_id: int, count: int) -> list[int]:
+    """So many empty threads."""
+    labels = await mailroom.new_labels(connection, count)
+    scope = Scope(scope_id, "", "", b"")
+    empty = [state(scope, label, message_count=0, id_count=0) for label in labels]
+    await links.write(connection, [Settled(each, 0, is_new=True) for each in empty])
+    return labels
+
+
+async def store(connection: AsyncConnection, scope_id: int, letters: Sequence[NewMessage]) -> list[int]:
+    """Stores the messages, and returns their numbers."""
+    numbers = await mailroom.new_numbers(connection, len(letters))
+    await mailroom.store(connection, scope_id, dict(zip(numbers, letters, strict=True)))
+    return numbers
+
+
 async def thread_of(connection: AsyncConnection, scope: Scope, letters: Sequence[NewMessage]) -> int:
     """Stores the messages in a thread of their own, and returns its label."""
-    (label,) = await mailroom.open_threads(connection, scope.id, 1)
-    await mailroom.store(connection, scope.id, letters)
+    (label,) = await open_threads(connection, scope.id, 1)
+    await store(connection, scope.id, letters)
     await mailroom.write_nodes(connection, {each.node: Known(label, borne=True, detached=False) for each in letters})
     return label
 
@@ -69,13 +85,13 @@ def state(scope: Scope, label: int, **fields: object) -> ThreadState:
         message_count=1,
         id_count=1,
         subject="New roof",
-        reason=None,
+        reason=Reason.NO_ITEM,
         candidates=(),
         flags=frozenset(),
         slot_lost=False,
         decision=None,
     )
-    return replace(plain, **fields)  # type: ignore[arg-type]
+    return plain._replace(**fields)  # type: ignore[arg-type]
 
 
 def settled(state: ThreadState, decision: int, *, is_new: bool = False) -> Settled:

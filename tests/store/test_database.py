@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, text
+from sqlalchemy.exc import OperationalError
 
-from maillinkd.mail.delivery import NoSpace, TemporaryFailure
+from maillinkd.mail.delivery import DiskFailed, NoSpace, TemporaryFailure
 from maillinkd.store import database as databases
+from maillinkd.store.bulk import Insert
 from maillinkd.store.cursors import reports
 from maillinkd.store.database import CHUNK, Database, chunks, is_alive, open_database, upsert
 from maillinkd.store.schema import setting
@@ -311,6 +313,64 @@ def test_a_file_that_cannot_be_made_is_an_oserror(tmp_path: Path) -> None:
         open_database(f"sqlite+aiosqlite:///{tmp_path}/file/mail.db")
 
 
+# -- statements that others wait for ---------------------------------------------------------------------------
+
+
+_SETTING = Insert(setting, ("name", "value"))
+
+
+async def test_what_was_written_at_once_is_there(database: Database) -> None:
+    await _SETTING.at_once(database, [("a", "1"), ("b", "2")])
+    await _SETTING.at_once(database, [])
+    assert await _values(database) == {"a": "1", "b": "2"}
+
+
+async def test_at_once_means_all_or_nothing(database: Database) -> None:
+    await _SETTING.at_once(database, [("a", "1")])
+    with pytest.raises(Exception, match=r"(?i)unique"):  # the two drivers name it differently
+        await _SETTING.at_once(database, [("b", "1"), ("a", "2")])
+    await _SETTING.at_once(database, [("c", "1")])
+    assert await _values(database) == {"a": "1", "c": "1"}
+
+
+async def test_at_once_waits_for_its_turn(two: tuple[Database, Database]) -> None:
+    one, other = two
+    async with one.transaction() as connection:
+        waiting = asyncio.create_task(_SETTING.at_once(other, [("a", "2")]))
+        await upsert(connection, setting, [{"name": "b", "value": "1"}])
+        assert not waiting.done()
+    await waiting
+    assert await _values(one) == {"a": "2", "b": "1"}
+
+
+async def test_at_once_is_a_temporary_failure_where_a_stranger_holds_the_file(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "BUSY_TIMEOUT", 0.05)
+    database = open_database(sqlite_url)
+    await upgrade(database)
+    with closing(sqlite3.connect(tmp_path / "mail.db", isolation_level=None)) as stranger:
+        stranger.execute("BEGIN IMMEDIATE")
+        with pytest.raises(TemporaryFailure, match="locked"):
+            await _SETTING.at_once(database, [("a", "1")])
+    await _SETTING.at_once(database, [("a", "1")])
+    assert await _values(database) == {"a": "1"}
+    await database.close()
+
+
+async def test_whoever_gives_up_on_at_once_leaves_the_turn_to_the_next_when_it_is_done(sqlite_url: str) -> None:
+    database = open_database(sqlite_url)
+    await upgrade(database)
+    tasks = [asyncio.create_task(_SETTING.at_once(database, [(f"{n}", "1")])) for n in range(20)]
+    await asyncio.wait(tasks[:1])
+    for task in tasks[1::2]:
+        task.cancel()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    kept = {f"{n}" for n, outcome in enumerate(done) if outcome is None}
+    assert {f"{n}" for n in range(0, 20, 2)} <= kept <= (await _values(database)).keys()
+    await database.close()
+
+
 # -- the world's faults --------------------------------------------------------------------------------------
 
 
@@ -435,3 +495,34 @@ async def test_one_import_at_a_time_and_an_ended_one_makes_room(tmp_path: Path) 
     finally:
         await first.close()
         await second.close()
+
+
+async def test_after_a_disk_that_failed_nothing_more_is_written(sqlite_url: str) -> None:
+    """SQLite says so in the code of its error; what the system holds in memory may not be on the disk."""
+    failure = sqlite3.OperationalError("disk I/O error")
+    failure.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+    database = open_database(sqlite_url)
+    try:
+        with pytest.raises(DiskFailed, match="disk I/O error"):
+            async with database.transaction():
+                raise OperationalError("COMMIT", {}, failure)
+        assert database.disk_failed.is_set()
+        with pytest.raises(DiskFailed, match="start anew"):
+            async with database.transaction():
+                pass
+        await is_alive(database)
+    finally:
+        await database.close()
+
+
+async def test_another_fault_of_the_disk_is_temporary(sqlite_url: str) -> None:
+    failure = sqlite3.OperationalError("disk I/O error")
+    failure.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+    database = open_database(sqlite_url)
+    try:
+        with pytest.raises(TemporaryFailure):
+            async with database.transaction():
+                raise OperationalError("SELECT 1", {}, failure)
+        assert not database.disk_failed.is_set()
+    finally:
+        await database.close()

@@ -1,6 +1,5 @@
 """What threads are linked to, and where each thread stands."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,12 +9,12 @@ from sqlalchemy.exc import IntegrityError
 from maillinkd.directory.item import Item, ItemKind, ItemRef
 from maillinkd.linker.decision import EMPTY, Links, Origin, Reason, Slot
 from maillinkd.mail.message import Role
-from maillinkd.store import items, links, mailroom
+from maillinkd.store import items, links
 from maillinkd.store.database import Database
 from maillinkd.store.links import Act
 from maillinkd.store.mailroom import Scope
 from maillinkd.store.schema import link
-from store.shelf import at, letter, settled, state, thread_of
+from store.shelf import at, letter, open_threads, settled, state, thread_of
 
 DEAL, OTHER_DEAL = ItemRef.parse("deal:61"), ItemRef.parse("deal:62")
 BERTA, CARL = ItemRef.parse("person:7"), ItemRef.parse("person:8")
@@ -45,7 +44,7 @@ async def test_a_thread_stands_as_it_was_written(database: Database, scope: Scop
         await links.write(connection, [settled(written, 11, is_new=True)])
         found = (await links.states(connection, [label]))[label]
 
-    assert replace(found, acts=tuple(sorted(found.acts, key=lambda act: act.ref))) == written
+    assert found._replace(acts=tuple(sorted(found.acts, key=lambda act: act.ref))) == written
     assert found.links == {ACME, BERTA}
     assert found.of_kind(ItemKind.PERSON) == {BERTA}
     assert found.by_hand(ItemKind.ORGANIZATION) == {ACME}
@@ -55,7 +54,7 @@ async def test_a_thread_stands_as_it_was_written(database: Database, scope: Scop
 async def test_a_slot_emptied_by_a_hand_stays_so(database: Database, scope: Scope) -> None:
     """Row 2 has to know it from an empty slot."""
     async with database.transaction() as connection:
-        first, second = await mailroom.open_threads(connection, scope.id, 2)
+        first, second = await open_threads(connection, scope.id, 2)
         await links.write(
             connection,
             [settled(state(scope, first, slot=Slot(origin=Origin.HAND)), 1), settled(state(scope, second), 2)],
@@ -72,14 +71,14 @@ async def test_new_links_point_at_the_decision_that_made_them_and_old_ones_at_th
 ) -> None:
     """L20."""
     async with database.transaction() as connection:
-        (label,) = await mailroom.open_threads(connection, scope.id, 1)
+        (label,) = await open_threads(connection, scope.id, 1)
         slot = Slot(DEAL, Origin.AUTO, reason=Reason.LINKED_SINGLE_OPEN_ITEM)
         await links.write(
             connection, [settled(state(scope, label, slot=slot, acts=(Act(BERTA, 0, Origin.AUTO),)), 1, is_new=True)]
         )
         found = (await links.states(connection, [label]))[label]
         acts = links.acts_after(found, Links(persons=frozenset({BERTA, CARL})))
-        await links.write(connection, [settled(replace(found, acts=acts), 2)])
+        await links.write(connection, [settled(found._replace(acts=acts), 2)])
         found = (await links.states(connection, [label]))[label]
 
     assert {(act.ref, act.decision) for act in found.acts} == {(BERTA, 1), (CARL, 2)}
@@ -88,7 +87,7 @@ async def test_new_links_point_at_the_decision_that_made_them_and_old_ones_at_th
 
 async def test_writing_again_replaces_links_and_tombstones(database: Database, scope: Scope) -> None:
     async with database.transaction() as connection:
-        (label,) = await mailroom.open_threads(connection, scope.id, 1)
+        (label,) = await open_threads(connection, scope.id, 1)
         first = Slot(DEAL, Origin.AUTO, reason=Reason.LINKED_SINGLE_OPEN_ITEM)
         second = Slot(OTHER_DEAL, Origin.HAND, reason=Reason.MANUAL_LINK_KEPT)
         before = state(scope, label, slot=first, acts=(Act(BERTA, 0, Origin.AUTO),))
@@ -105,7 +104,7 @@ async def test_a_slot_that_another_writer_filled_meanwhile_breaks_the_constraint
     database: Database, scope: Scope
 ) -> None:
     async with database.transaction() as connection:
-        (label,) = await mailroom.open_threads(connection, scope.id, 1)
+        (label,) = await open_threads(connection, scope.id, 1)
         row = {"thread": label, "kind": "deal", "key": "61", "slot": 1, "origin": "auto", "reason": "", "decision": 1}
         await connection.execute(insert(link), row)
     slot = Slot(OTHER_DEAL, Origin.AUTO, reason=Reason.LINKED_SINGLE_OPEN_ITEM)
@@ -117,8 +116,8 @@ async def test_a_slot_that_another_writer_filled_meanwhile_breaks_the_constraint
 async def test_links_are_shown_by_the_ids_as_the_directory_has_them(database: Database, scope: Scope) -> None:
     """`…_key` columns compare, `…_id` columns show."""
     async with database.transaction() as connection:
-        await items.write(connection, [Item(ItemRef.parse("deal:AbC"), imported_at=at(0))])
-        (label,) = await mailroom.open_threads(connection, scope.id, 1)
+        await items.write(connection, [Item(ItemRef.parse("deal:AbC"), imported_at=at(0))], ())
+        (label,) = await open_threads(connection, scope.id, 1)
         slot = Slot(ItemRef.parse("deal:aBc"), Origin.HAND, reason=Reason.MANUAL_LINK_KEPT)
         gone = (Act(ItemRef.parse("person:Unknown"), 0, Origin.HAND),)
         await links.write(connection, [settled(state(scope, label, slot=slot, acts=gone), 1, is_new=True)])
@@ -157,7 +156,7 @@ async def test_threads_are_found_by_address_and_by_item(database: Database, scop
 
 async def test_threads_that_go_up_in_another_leave_no_links(database: Database, scope: Scope) -> None:
     async with database.transaction() as connection:
-        (label,) = await mailroom.open_threads(connection, scope.id, 1)
+        (label,) = await open_threads(connection, scope.id, 1)
         slot = Slot(DEAL, Origin.HAND, reason=Reason.MANUAL_LINK_KEPT)
         dead = (Act(BERTA, 1, Origin.HAND),)
         await links.write(connection, [settled(state(scope, label, slot=slot, tombstones=dead), 1, is_new=True)])
@@ -168,7 +167,7 @@ async def test_threads_that_go_up_in_another_leave_no_links(database: Database, 
 
 async def test_labels_are_listed_by_newest_message(database: Database, scope: Scope) -> None:
     async with database.transaction() as connection:
-        threads = await mailroom.open_threads(connection, scope.id, 3)
+        threads = await open_threads(connection, scope.id, 3)
         await links.write(
             connection,
             [settled(state(scope, label, last_message_at=at(n)), 1) for n, label in enumerate(threads)],

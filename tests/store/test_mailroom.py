@@ -1,6 +1,7 @@
 """Messages, their ids and their threads."""
 
 import asyncio
+import random
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
@@ -16,7 +17,7 @@ from maillinkd.store import links, mailroom
 from maillinkd.store.database import Database, open_database
 from maillinkd.store.mailroom import Scope
 from maillinkd.store.schema import message, participant, raw_message, thread
-from store.shelf import at, letter, thread_of
+from store.shelf import at, letter, open_threads, store, thread_of
 
 
 async def test_a_scope_is_made_once_and_found_again(database: Database) -> None:
@@ -114,7 +115,7 @@ async def test_messages_come_in_order_of_sent_time_then_message_id(database: Dat
 async def test_numbers_are_given_in_the_order_of_the_messages(database: Database, scope: Scope) -> None:
     letters = [letter(scope, f"{n}@x") for n in range(1_200)]
     async with database.transaction() as connection:
-        numbers = await mailroom.store(connection, scope.id, letters)
+        numbers = await store(connection, scope.id, letters)
         rows = await connection.execute(select(message.c.message_id).order_by(message.c.id))
 
     assert numbers == sorted(set(numbers))
@@ -125,7 +126,7 @@ async def test_numbers_go_on_where_the_last_transaction_ended(database: Database
     numbers = []
     for n in range(3):
         async with database.transaction() as connection:
-            numbers += await mailroom.store(connection, scope.id, [letter(scope, f"{n}@x")])
+            numbers += await store(connection, scope.id, [letter(scope, f"{n}@x")])
 
     assert numbers == sorted(set(numbers))
 
@@ -133,16 +134,16 @@ async def test_numbers_go_on_where_the_last_transaction_ended(database: Database
 async def test_the_same_message_is_not_stored_twice(database: Database, scope: Scope) -> None:
     """T11: the identity is unique in the database, whoever asked before writing."""
     async with database.transaction() as connection:
-        await mailroom.store(connection, scope.id, [letter(scope, "a@x")])
+        await store(connection, scope.id, [letter(scope, "a@x")])
     with pytest.raises(IntegrityError):
         async with database.transaction() as connection:
-            await mailroom.store(connection, scope.id, [letter(scope, "a@x")])
+            await store(connection, scope.id, [letter(scope, "a@x")])
 
 
 async def test_known_identities_are_those_stored(database: Database, scope: Scope) -> None:
     one, other = letter(scope, "a@x"), letter(scope, "b@x")
     async with database.transaction() as connection:
-        (number,) = await mailroom.store(connection, scope.id, [one])
+        (number,) = await store(connection, scope.id, [one])
 
         assert await mailroom.known_identities(connection, [one.identity, other.identity]) == {one.identity: number}
         assert await mailroom.known_identities(connection, []) == {}
@@ -163,7 +164,7 @@ def test_an_identity_belongs_to_its_scope_and_to_its_node() -> None:
 async def test_nodes_are_known_with_their_marks_and_change_hands(database: Database, scope: Scope) -> None:
     a, b, c = (node(scope.id, name) for name in "abc")
     async with database.transaction() as connection:
-        one, other = await mailroom.open_threads(connection, scope.id, 2)
+        one, other = await open_threads(connection, scope.id, 2)
         await mailroom.write_nodes(connection, {a: Known(one, True, False), b: Known(one, False, False)})
         await mailroom.write_nodes(connection, {b: Known(other, True, True)})
 
@@ -177,7 +178,7 @@ async def test_nodes_are_known_with_their_marks_and_change_hands(database: Datab
 async def test_heard_of_is_not_borne(database: Database, scope: Scope) -> None:
     a = node(scope.id, "a")
     async with database.transaction() as connection:
-        (label,) = await mailroom.open_threads(connection, scope.id, 1)
+        (label,) = await open_threads(connection, scope.id, 1)
         await mailroom.write_nodes(connection, {a: Known(label, False, False)})
 
         assert await mailroom.borne(connection, [a]) == set()
@@ -185,12 +186,12 @@ async def test_heard_of_is_not_borne(database: Database, scope: Scope) -> None:
 
 async def test_a_new_thread_is_empty_and_has_a_size(database: Database, scope: Scope) -> None:
     async with database.transaction() as connection:
-        labels = await mailroom.open_threads(connection, scope.id, 3)
+        labels = await open_threads(connection, scope.id, 3)
 
         assert len(set(labels)) == 3
         assert await mailroom.thread_sizes(connection, labels) == dict.fromkeys(labels, Size(0, 0))
         assert await mailroom.scopes_of(connection, labels) == dict.fromkeys(labels, ("anna", "imap"))
-        assert await mailroom.open_threads(connection, scope.id, 0) == []
+        assert await open_threads(connection, scope.id, 0) == []
 
 
 async def test_the_bytes_lie_there_once_whatever_the_scopes(database: Database) -> None:
@@ -198,17 +199,27 @@ async def test_the_bytes_lie_there_once_whatever_the_scopes(database: Database) 
     async with database.transaction() as connection:
         for owner in ("anna", "bert"):
             place = await mailroom.lock_scope(connection, owner, "imap")
-            await mailroom.store(connection, place.id, [replace(letter(place, "a@x"), raw=raw)])
+            await store(connection, place.id, [replace(letter(place, "a@x"), raw=raw)])
         (row,) = (await connection.execute(select(raw_message))).all()
 
     assert (row.sha256, row.size) == (sha256(raw).digest(), len(raw))
     assert len(row.compressed) < len(raw)
 
 
+@pytest.mark.parametrize("size", [0, 1, mailroom.PIECE - 1, mailroom.PIECE, mailroom.PIECE + 1, 3 * mailroom.PIECE])
+async def test_a_message_of_any_size_comes_back_as_it_was(database: Database, size: int) -> None:
+    raw = random.Random(size).randbytes(size)
+    async with database.transaction() as connection:
+        scope = await mailroom.lock_scope(connection, "anna", "imap")
+        await store(connection, scope.id, [replace(letter(scope, "a@x"), raw=raw)])
+        assert await mailroom.raw(connection, sha256(raw).digest()) == raw
+        assert await mailroom.raw(connection, sha256(b"another").digest()) is None
+
+
 async def test_people_are_found_with_and_without_their_tags(database: Database, scope: Scope) -> None:
     people = {"berta+roof@acme.example": Role.FROM, "+odd@acme.example": Role.CC}
     async with database.transaction() as connection:
-        await mailroom.store(connection, scope.id, [letter(scope, "a@x", people=people)])
+        await store(connection, scope.id, [letter(scope, "a@x", people=people)])
         found = await connection.execute(select(participant.c.address))
 
     assert set(found.scalars()) == {"berta+roof@acme.example", "berta@acme.example", "+odd@acme.example"}
@@ -217,7 +228,7 @@ async def test_people_are_found_with_and_without_their_tags(database: Database, 
 async def test_who_takes_part_twice_is_found_once(database: Database, scope: Scope) -> None:
     twice = (Participant(Role.FROM, "berta@acme.example"), Participant(Role.CC, "berta@acme.example"))
     async with database.transaction() as connection:
-        await mailroom.store(connection, scope.id, [replace(letter(scope, "a@x"), participants=twice)])
+        await store(connection, scope.id, [replace(letter(scope, "a@x"), participants=twice)])
         found = await connection.execute(select(participant.c.address))
 
     assert found.scalars().all() == ["berta@acme.example"]

@@ -5,27 +5,32 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import Table, event, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from maillinkd.mail.delivery import NoSpace, TemporaryFailure
+from maillinkd.mail.delivery import DiskFailed, NoSpace, TemporaryFailure
 
 _T = TypeVar("_T")
+Statement = tuple[str, tuple[Any, ...]]
+"""SQL as the driver takes it, and its values."""
 Connection = AsyncConnection
 """What a transaction is worked with; the rest of the house does not know the library."""
 
 BUSY_TIMEOUT = 10.0
 """Seconds that a writer waits for another process before the database counts as busy (reliability.md)."""
 
+STATEMENTS = 500
+"""Prepared statements that a connection to SQLite keeps; those of many rows come in several sizes (`bulk`)."""
 CHUNK = 5_000
 """Values in one IN list or rows in one statement: below the limits of both databases."""
 
@@ -40,6 +45,11 @@ class Database:
         self._writer_lock = _lock_file(path, "writer")
         self._checkpoint_lock = _lock_file(path, "checkpoint")
         self._checkpoints = False
+        self.disk_failed = asyncio.Event()
+        """Set when the disk did not take what was to be made durable."""
+        self._thread = ThreadPoolExecutor(1, "at-once")
+        self._direct: sqlite3.Connection | None = None
+        """The connection of `at_once`. It never checkpoints: the others do."""
         self._presence = _lock_file(path, "open")
         if self._presence is not None:
             fcntl.lockf(self._presence, fcntl.LOCK_SH)
@@ -73,14 +83,54 @@ class Database:
         """A transaction that writes: committed at the end, rolled back on any error.
 
         On SQLite there is one at a time, in this process and among those that share the file. When the block has
-        ended without an error its rows are on disk. Raises TemporaryFailure or NoSpace where the database failed.
+        ended without an error its rows are on disk. Raises TemporaryFailure where the database failed: NoSpace on a
+        full disk, DiskFailed where the disk failed, and from then on always.
         """
-        async with self._turn():
+        async with self._turn(), self._watching_the_disk(), self._engine.connect() as connection:
+            await connection.execution_options(maillinkd_write=True)
+            async with connection.begin():
+                yield connection
+
+    @asynccontextmanager
+    async def _watching_the_disk(self) -> AsyncIterator[None]:
+        if self.disk_failed.is_set():
+            raise DiskFailed("the disk has failed: this process has to start anew")
+        try:
             with _faults():
-                async with self._engine.connect() as connection:
-                    await connection.execution_options(maillinkd_write=True)
-                    async with connection.begin():
-                        yield connection
+                yield
+        except DiskFailed:
+            self.disk_failed.set()
+            raise
+
+    async def at_once(self, statements: Sequence[Statement]) -> None:
+        """Carries out plain statements in a transaction of their own, which is on disk when this returns.
+
+        On SQLite in one turn of a thread: for what others wait for. Raises what `transaction` raises.
+        """
+        if self._path is None:
+            async with self.transaction() as connection:
+                for text_, values in statements:
+                    await connection.exec_driver_sql(text_, values)
+            return
+        loop = asyncio.get_running_loop()
+        async with self._turn(), self._watching_the_disk():
+            await _to_its_end(loop.run_in_executor(self._thread, self._carry_out, statements))
+
+    def _carry_out(self, statements: Sequence[Statement]) -> None:
+        """In the thread of `at_once`."""
+        if self._direct is None:
+            assert self._path is not None
+            self._direct = sqlite3.connect(self._path, check_same_thread=False)
+            _prepare_sqlite(self._direct, None)
+        self._direct.execute("BEGIN IMMEDIATE")
+        try:
+            for text_, values in statements:
+                self._direct.execute(text_, values)
+            self._direct.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._direct.execute("ROLLBACK")
+            raise
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -136,6 +186,9 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+        await asyncio.to_thread(self._thread.shutdown)
+        if self._direct is not None:
+            self._direct.close()
         for descriptor in (self._writer_lock, self._checkpoint_lock, self._presence):
             if descriptor is not None:
                 os.close(descriptor)
@@ -155,13 +208,13 @@ def open_database(url: str) -> Database:
     path = Path(parsed.database or "")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    engine = create_async_engine(parsed, pool_size=5, max_overflow=5)
+    engine = create_async_engine(parsed, pool_size=5, max_overflow=5, connect_args={"cached_statements": STATEMENTS})
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return Database(engine, path)
 
 
-def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
+def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry | None) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself: `_begin_sqlite` does
     cursor = connection.cursor()
     for pragma in (
@@ -170,7 +223,7 @@ def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
         f"busy_timeout={int(BUSY_TIMEOUT * 1000)}",
         "foreign_keys=ON",
         "wal_autocheckpoint=0",  # until this process holds the checkpoint lock
-        "cache_size=-65536",
+        "cache_size=-32768",
         "temp_store=MEMORY",
         "secure_delete=ON",
     ):
@@ -233,13 +286,32 @@ def _faults() -> Iterator[None]:
     except DBAPIError as error:
         if not _is_temporary(error):
             raise
-        reason = str(error.orig)
-        full = "disk is full" in reason or "No space left" in reason
-        raise (NoSpace if full else TemporaryFailure)(reason) from error
+        raise _temporary(error.orig) from error
+    except sqlite3.OperationalError as error:  # of `at_once`
+        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+            raise
+        raise _temporary(error) from error
     except BrokenPipeError:  # whoever read what the block prints has gone
         raise
     except OSError as error:  # asyncpg cannot connect
         raise TemporaryFailure(str(error)) from error
+
+
+def _temporary(error: BaseException | None) -> TemporaryFailure:
+    """What a driver's error means."""
+    if getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC):
+        return DiskFailed(str(error))
+    full = "disk is full" in str(error) or "No space left" in str(error)
+    return (NoSpace if full else TemporaryFailure)(str(error))
+
+
+async def _to_its_end(work: asyncio.Future[None]) -> None:
+    """Waits for a thread whatever happens: it goes on when we are cancelled, and nobody may write beside it."""
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
 
 
 def _is_temporary(error: DBAPIError) -> bool:
@@ -265,7 +337,7 @@ async def upsert(
     """
     if not rows:
         return
-    insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+    insert = sqlite.insert(table) if connection.dialect.name == "sqlite" else _postgresql_insert(table)
     unique = list(key) or [column.name for column in table.primary_key]
     if update:
         statement = insert.on_conflict_do_update(
@@ -274,6 +346,12 @@ async def upsert(
     else:
         statement = insert.on_conflict_do_nothing(index_elements=unique)
     await connection.execute(statement, rows)
+
+
+def _postgresql_insert(table: Table) -> Any:
+    from sqlalchemy.dialects import postgresql  # takes as long to import as ten transactions take
+
+    return postgresql.insert(table)
 
 
 async def next_numbers(connection: AsyncConnection, table: Table, count: int) -> list[int]:

@@ -2,24 +2,23 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, delete, insert, select, update
+from sqlalchemy import and_, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from maillinkd.directory.item import ItemKind, ItemRef
 from maillinkd.linker.decision import EMPTY, Links, Origin, Reason, Slot
 from maillinkd.linker.snapshot import micros, moment
-from maillinkd.store.database import chunks
+from maillinkd.store.bulk import Insert
+from maillinkd.store.database import CHUNK, chunks
 from maillinkd.store.schema import item, link, message_ref, participant, thread, thread_alias, tombstone
 from maillinkd.store.schema import message as messages
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
+class Act(NamedTuple):
     """A link to a person or organization, or its tombstone, with the decision that made it."""
 
     ref: ItemRef
@@ -27,8 +26,7 @@ class Act:
     origin: Origin
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadState:
+class ThreadState(NamedTuple):
     """Where a thread stands: its row, its slot and its other links."""
 
     id: int
@@ -118,8 +116,7 @@ def _state(row: Any, slot: Slot | None, acts: tuple[Act, ...], dead: tuple[Act, 
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """What is written of a thread once it is decided."""
 
     state: ThreadState
@@ -128,105 +125,81 @@ class Settled:
     """0 for a thread that is placed and not yet decided."""
     is_new: bool
     """It has no links on the shelf yet."""
+    keeps_decision: bool = False
+    """This one is no slot decision: the last that was stays the one that the thread shows."""
 
 
 async def write(connection: AsyncConnection, settled: Sequence[Settled]) -> None:
     """Writes the threads' rows, links and tombstones. A second deal, lead or project breaks a unique constraint."""
     if not settled:
         return
+    await _THREAD(connection, [_thread_row(each) for each in settled])
     old = [each.state.id for each in settled if not each.is_new]
     for some in chunks(sorted(old)):
         await connection.execute(delete(link).where(link.c.thread.in_(some)))
         await connection.execute(delete(tombstone).where(tombstone.c.thread.in_(some)))
-    links = [row for each in settled for row in _link_rows(each)]
-    if links:
-        await connection.execute(insert(link), links)
-    dead = [
-        {
-            "thread": each.state.id,
-            "kind": str(act.ref.kind),
-            "key": act.ref.key,
-            "decision": act.decision or each.decision,
-        }
-        for each in settled
-        for act in each.state.tombstones
-    ]
-    if dead:
-        await connection.execute(insert(tombstone), dead)
-    await connection.execute(_UPDATE, [_thread_row(each) for each in settled])
-
-
-_UPDATE = (
-    update(thread)
-    .where(thread.c.id == bindparam("label"))
-    .values(
-        {
-            name: bindparam(f"new_{name}")
-            for name in (
-                "started_at",
-                "last_message_at",
-                "message_count",
-                "id_count",
-                "subject",
-                "reason",
-                "candidates",
-                "flags",
-                "slot_lost",
-                "unlinked_by_hand",
-                "decision",
-            )
-        }
+    await _LINK(connection, [row for each in settled for row in _link_rows(each)])
+    await _TOMBSTONE(
+        connection,
+        [
+            (each.state.id, act.ref.kind, act.ref.key, act.decision or each.decision)
+            for each in settled
+            for act in each.state.tombstones
+        ],
     )
+
+
+_THREAD_COLUMNS = (
+    "started_at",
+    "last_message_at",
+    "message_count",
+    "id_count",
+    "subject",
+    "reason",
+    "candidates",
+    "flags",
+    "slot_lost",
+    "unlinked_by_hand",
+    "decision",
 )
+_THREAD = Insert(thread, ("id", "scope", *_THREAD_COLUMNS), key=("id",), update=_THREAD_COLUMNS)
 
 
-def _thread_row(each: Settled) -> dict[str, Any]:
+def _thread_row(each: Settled) -> tuple[Any, ...]:
+    """In the order of `_THREAD`."""
     state = each.state
-    return {
-        "label": state.id,
-        "new_started_at": micros(state.started_at),
-        "new_last_message_at": micros(state.last_message_at),
-        "new_message_count": state.message_count,
-        "new_id_count": state.id_count,
-        "new_subject": state.subject,
-        "new_reason": state.reason and str(state.reason),
-        "new_candidates": json.dumps(state.candidates) if state.candidates else "[]",
-        "new_flags": json.dumps(sorted(state.flags)) if state.flags else "[]",
-        "new_slot_lost": state.slot_lost,
-        "new_unlinked_by_hand": state.slot.unlinked_by_hand,
-        "new_decision": state.decision or each.decision or None,
-    }
+    return (
+        state.id,
+        state.scope,
+        micros(state.started_at),
+        micros(state.last_message_at),
+        state.message_count,
+        state.id_count,
+        state.subject,
+        state.reason,
+        json.dumps(state.candidates) if state.candidates else "[]",
+        json.dumps(sorted(state.flags)) if state.flags else "[]",
+        state.slot_lost,
+        state.slot.unlinked_by_hand,
+        state.decision if each.keeps_decision else each.decision or None,
+    )
 
 
-def _link_rows(each: Settled) -> list[dict[str, Any]]:
-    state = each.state
-    rows: list[dict[str, Any]] = [
-        {
-            "thread": state.id,
-            "kind": str(act.ref.kind),
-            "key": act.ref.key,
-            "slot": None,
-            "origin": str(act.origin),
-            "added_at": None,
-            "reason": str(state.reason),
-            "decision": act.decision or each.decision,
-        }
+_LINK = Insert(link, ("thread", "kind", "key", "slot", "origin", "added_at", "reason", "decision"))
+_TOMBSTONE = Insert(tombstone, ("thread", "kind", "key", "decision"))
+
+
+def _link_rows(each: Settled) -> list[tuple[Any, ...]]:
+    """In the order of `_LINK`."""
+    state, slot = each.state, each.state.slot
+    rows: list[tuple[Any, ...]] = [
+        (state.id, act.ref.kind, act.ref.key, None, act.origin, None, state.reason, act.decision or each.decision)
         for act in state.acts
     ]
-    slot = state.slot
     if slot.item is not None:
-        rows.append(
-            {
-                "thread": state.id,
-                "kind": str(slot.item.kind),
-                "key": slot.item.key,
-                "slot": 1,
-                "origin": str(slot.origin),
-                "added_at": slot.added_at and micros(slot.added_at),
-                "reason": str(slot.reason),
-                "decision": slot.decision or each.decision,
-            }
-        )
+        added_at = slot.added_at and micros(slot.added_at)
+        made_by = slot.decision or each.decision
+        rows.append((state.id, slot.item.kind, slot.item.key, 1, slot.origin, added_at, slot.reason, made_by))
     return rows
 
 
@@ -294,3 +267,14 @@ async def labels(connection: AsyncConnection, *, since: datetime | None, among: 
         query = query.where(thread.c.last_message_at >= micros(since))
     found = (await connection.execute(query)).scalars()
     return [label for label in found if among is None or label in among]
+
+
+async def labels_by_scope(
+    connection: AsyncConnection, *, since: datetime | None
+) -> AsyncIterator[Sequence[tuple[int, int]]]:
+    """Label and scope of every thread, oldest first, some thousands at once; `since`: with a message not older."""
+    query = select(thread.c.id, thread.c.scope).order_by(thread.c.id)
+    if since is not None:
+        query = query.where(thread.c.last_message_at >= micros(since))
+    async for some in (await connection.stream(query)).partitions(CHUNK):
+        yield [(label, scope) for label, scope in some]

@@ -1,5 +1,6 @@
 """Messages and threads on their shelves."""
 
+import asyncio
 import json
 import zlib
 from collections import defaultdict
@@ -9,17 +10,20 @@ from datetime import datetime
 from hashlib import blake2b, sha256
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, text, update
+import orjson
+from sqlalchemy import bindparam, delete, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from maillinkd.directory.item import ItemRef
 from maillinkd.linker.snapshot import micros, moment
 from maillinkd.mail.address import without_plus_tag
+from maillinkd.mail.delivery import Packed
 from maillinkd.mail.message import Participant, Role
 from maillinkd.mail.threads import Known, Size
+from maillinkd.store.bulk import Insert, Lookup
 from maillinkd.store.database import chunks, next_numbers, upsert
 from maillinkd.store.schema import message as messages
-from maillinkd.store.schema import message_ref, participant, raw_message, scope, thread, thread_alias
+from maillinkd.store.schema import message_ref, participant, raw_message, raw_piece, scope, thread, thread_alias
 
 BRIDGE = "bridge"
 EXCLUDED = "excluded_from_item"
@@ -36,9 +40,9 @@ class Scope:
     """Hash of the scope's newest decision."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: twenty of their fields would cost as much as placing the message
 class Stored:
-    """A message as linking and showing need it."""
+    """A message as linking and showing need it. Nobody changes one."""
 
     id: int
     node: bytes
@@ -59,7 +63,7 @@ class Stored:
     undecided: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewMessage(Stored):
     """A message that is about to be stored. Its `id` is provisional: negative."""
 
@@ -69,6 +73,8 @@ class NewMessage(Stored):
     headers: bytes
     size: int
     raw: bytes | None
+    packed: Packed | None = None
+    """`raw`, where that was packed before (`pack`)."""
 
 
 def identity_in(scope_id: int, identity: bytes, node: bytes) -> bytes:
@@ -112,20 +118,19 @@ async def by_scope(connection: AsyncConnection, threads: Collection[int]) -> lis
 
 async def known_identities(connection: AsyncConnection, identities: Collection[bytes]) -> dict[bytes, int]:
     """Of these identities, those stored, with their message's number."""
-    known: dict[bytes, int] = {}
-    for some in chunks(list(identities)):
-        query = select(messages.c.identity, messages.c.id).where(messages.c.identity.in_(some))
-        known |= {row.identity: row.id for row in await connection.execute(query)}
-    return known
+    return dict(await _IDENTITIES(connection, identities))
 
 
 async def known_nodes(connection: AsyncConnection, nodes: Collection[bytes]) -> dict[bytes, Known]:
     """Of these nodes, those that the scope has heard of."""
-    known: dict[bytes, Known] = {}
-    for some in chunks(list(nodes)):
-        query = select(message_ref).where(message_ref.c.node.in_(some))
-        known |= {row.node: Known(row.thread, row.borne, row.detached) for row in await connection.execute(query)}
-    return known
+    rows = await _NODES(connection, nodes)
+    return {node: Known(thread_, bool(borne_), bool(detached)) for node, thread_, borne_, detached in rows}
+
+
+_IDENTITIES = Lookup(select(messages.c.identity, messages.c.id), messages.c.identity)
+_NODES = Lookup(
+    select(message_ref.c.node, message_ref.c.thread, message_ref.c.borne, message_ref.c.detached), message_ref.c.node
+)
 
 
 async def thread_sizes(connection: AsyncConnection, threads: Collection[int]) -> dict[int, Size]:
@@ -158,17 +163,17 @@ _COLUMNS = (
 async def messages_of(connection: AsyncConnection, threads: Collection[int]) -> dict[int, list[Stored]]:
     """The messages of these threads (labels), in order of sent time, then message-id (L26)."""
     found = defaultdict[int, list[Stored]](list)
-    for some in chunks(sorted(threads)):
-        query = (
-            select(message_ref.c.thread, *_COLUMNS)
-            .join(messages, messages.c.node == message_ref.c.node)
-            .where(message_ref.c.thread.in_(some))
-        )
-        for row in await connection.execute(query):
-            found[row.thread].append(_stored(row))
+    for row in await _MESSAGES(connection, threads):
+        found[row[0]].append(_stored(*row[1:]))
     for listed in found.values():
         listed.sort(key=order)
     return found
+
+
+_MESSAGES = Lookup(
+    select(message_ref.c.thread, *_COLUMNS).join(messages, messages.c.node == message_ref.c.node),
+    message_ref.c.thread,
+)
 
 
 def order(each: Stored) -> tuple[datetime, str, bool, int]:
@@ -179,48 +184,91 @@ def order(each: Stored) -> tuple[datetime, str, bool, int]:
     return each.sent_at, each.message_id, each.id < 0, abs(each.id)
 
 
-def _stored(row: Any) -> Stored:
-    people: list[list[str]] = json.loads(row.participants)
+def _stored(
+    number: int,
+    node: bytes,
+    message_id: str,
+    made_id: int,
+    sent_at: int,
+    subject: str,
+    base_subject: str,
+    participants: str,
+    refers: str,
+    last_reference: bytes | None,
+    forward: int,
+    detached: int,
+    names: str | None,
+    marks: str,
+    undecided: int,
+) -> Stored:
+    """In the order of `_COLUMNS`."""
+    people: list[list[str]] = orjson.loads(participants)
     return Stored(
-        id=row.id,
-        node=row.node,
-        message_id=row.message_id,
-        made_id=row.made_id,
-        sent_at=moment(row.sent_at),
-        subject=row.subject,
-        base_subject=row.base_subject,
+        id=number,
+        node=node,
+        message_id=message_id,
+        made_id=bool(made_id),
+        sent_at=moment(sent_at),
+        subject=subject,
+        base_subject=base_subject,
         participants=tuple(Participant(Role(each[0]), each[1]) for each in people),
         evidence={each[1]: each[2] for each in people if len(each) > 2},
-        refers=tuple(json.loads(row.refers)) if row.refers != "[]" else (),
-        last_reference=row.last_reference,
-        forward=row.forward,
-        detached=row.detached,
-        names=ItemRef.parse(row.names) if row.names else None,
-        marks=frozenset(json.loads(row.marks)) if row.marks != "[]" else frozenset(),
-        undecided=row.undecided,
+        refers=tuple(json.loads(refers)) if refers != "[]" else (),
+        last_reference=last_reference,
+        forward=bool(forward),
+        detached=bool(detached),
+        names=ItemRef.parse(names) if names else None,
+        marks=frozenset(json.loads(marks)) if marks != "[]" else frozenset(),
+        undecided=bool(undecided),
     )
 
 
-async def store(connection: AsyncConnection, scope_id: int, new: Sequence[NewMessage]) -> list[int]:
-    """Stores the messages and returns their numbers, in order."""
-    if not new:
-        return []
-    await _store_raw(connection, [each.raw for each in new if each.raw is not None])
-    numbers = await next_numbers(connection, messages, len(new))
-    await connection.execute(
-        insert(messages),
-        [{"id": number} | _message_row(scope_id, each) for number, each in zip(numbers, new, strict=True)],
-    )
-    await upsert(
-        connection,
-        participant,
-        [
-            {"address": address, "message": number}
-            for number, each in zip(numbers, new, strict=True)
-            for address in sorted(_findable(each.participants))
-        ],
-    )
-    return numbers
+_MESSAGE = Insert(
+    messages,
+    (
+        "id",
+        "scope",
+        "node",
+        "identity",
+        "message_id",
+        "made_id",
+        "sent_at",
+        "received_at",
+        "subject",
+        "base_subject",
+        "participants",
+        "refers",
+        "last_reference",
+        "forward",
+        "detached",
+        "names",
+        "marks",
+        "headers",
+        "size",
+        "raw",
+        "undecided",
+    ),
+)
+_PARTICIPANT = Insert(participant, ("address", "message"), key=("address", "message"))
+_RAW = Insert(raw_message, ("sha256", "size", "compressed"), key=("sha256",))
+_RAW_PIECE = Insert(raw_piece, ("sha256", "number", "compressed"), key=("sha256", "number"))
+PIECE = 1 << 20
+"""Bytes of a message that are compressed and stored together."""
+LEVEL = 1
+"""Of zlib: mail is hardly smaller with more, and takes twice the time."""
+
+
+async def new_numbers(connection: AsyncConnection, count: int) -> list[int]:
+    """Numbers for so many new messages, in rising order."""
+    return await next_numbers(connection, messages, count) if count else []
+
+
+async def store(connection: AsyncConnection, scope_id: int, new: Mapping[int, NewMessage]) -> None:
+    """Stores messages under these numbers."""
+    digests = await _store_raw(connection, new)
+    await _MESSAGE(connection, [_row(number, scope_id, each, digests.get(number)) for number, each in new.items()])
+    found = [(address, number) for number, each in new.items() for address in sorted(_findable(each.participants))]
+    await _PARTICIPANT(connection, found)
 
 
 def _findable(people: Iterable[Participant]) -> set[str]:
@@ -236,74 +284,86 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode() if not text.isascii() else text
 
 
-def _message_row(scope_id: int, each: NewMessage) -> dict[str, Any]:
+def _row(number: int, scope_id: int, each: NewMessage, digest: bytes | None) -> tuple[Any, ...]:
+    """In the order of `_MESSAGE`."""
     people = [
-        [str(p.role), p.address, each.evidence[p.address]] if p.role is Role.FORWARDED else [str(p.role), p.address]
+        (p.role, p.address, each.evidence[p.address]) if p.role is Role.FORWARDED else (p.role, p.address)
         for p in each.participants
     ]
-    return {
-        "scope": scope_id,
-        "node": each.node,
-        "identity": each.identity,
-        "message_id": storable(each.message_id),
-        "made_id": each.made_id,
-        "sent_at": micros(each.sent_at),
-        "received_at": micros(each.received_at),
-        "subject": storable(each.subject),
-        "base_subject": storable(each.base_subject),
-        "participants": json.dumps(people, ensure_ascii=False),
-        "refers": json.dumps(each.refers) if each.refers else "[]",  # ASCII: keeps bytes that are no UTF-8 (T2)
-        "last_reference": each.last_reference,
-        "forward": each.forward,
-        "detached": each.detached,
-        "names": each.names and str(each.names),
-        "marks": json.dumps(sorted(each.marks)) if each.marks else "[]",
-        "headers": each.headers,
-        "size": each.size,
-        "raw": None if each.raw is None else sha256(each.raw).digest(),
-        "undecided": each.undecided,
-    }
+    return (
+        number,
+        scope_id,
+        each.node,
+        each.identity,
+        storable(each.message_id),
+        each.made_id,
+        micros(each.sent_at),
+        micros(each.received_at),
+        storable(each.subject),
+        storable(each.base_subject),
+        orjson.dumps(people).decode(),
+        json.dumps(each.refers) if each.refers else "[]",  # ASCII: keeps bytes that are no UTF-8 (T2)
+        each.last_reference,
+        each.forward,
+        each.detached,
+        each.names and str(each.names),
+        json.dumps(sorted(each.marks)) if each.marks else "[]",
+        each.headers,
+        each.size,
+        digest,
+        each.undecided,
+    )
 
 
-async def _store_raw(connection: AsyncConnection, raws: Sequence[bytes]) -> None:
-    """The bytes once, whatever the number of scopes that they lie in."""
-    by_digest = {sha256(raw).digest(): raw for raw in raws}
-    rows = [
-        {"sha256": digest, "size": len(raw), "compressed": zlib.compress(raw)} for digest, raw in by_digest.items()
+async def _store_raw(connection: AsyncConnection, new: Mapping[int, NewMessage]) -> dict[int, bytes]:
+    """The bytes once, whatever the number of scopes; those of a large message piece by piece, to hold little.
+
+    Returns the SHA-256 of each that has them.
+    """
+    raws = {number: each.raw for number, each in new.items() if each.raw is not None}
+    packed = {number: new[number].packed for number in raws}
+    unpacked = [number for number, done in packed.items() if done is None]
+    packed |= zip(unpacked, await asyncio.to_thread(pack, [raws[number] for number in unpacked]), strict=True)
+    await _RAW(connection, [each for each in packed.values() if each is not None])
+    digests = {number: each.sha256 for number, each in packed.items() if each is not None}
+    for number, raw in raws.items():
+        for piece, start in enumerate(range(PIECE, len(raw), PIECE), 1):
+            compressed = await asyncio.to_thread(zlib.compress, raw[start : start + PIECE], LEVEL)
+            await _RAW_PIECE(connection, [(digests[number], piece, compressed)])
+    return digests
+
+
+def pack(raws: Sequence[bytes | None]) -> list[Packed | None]:
+    """Whole messages as they are to be stored. Takes time, and lets others work meanwhile."""
+    return [
+        None if raw is None else Packed(sha256(raw).digest(), len(raw), zlib.compress(raw[:PIECE], LEVEL))
+        for raw in raws
     ]
-    for some in chunks(rows, 200):
-        await upsert(connection, raw_message, some)
 
 
-async def open_threads(connection: AsyncConnection, scope_id: int, count: int) -> list[int]:
-    """Makes so many empty threads and returns their labels."""
-    if not count:
-        return []
-    row = {
-        "scope": scope_id,
-        "started_at": 0,
-        "last_message_at": 0,
-        "message_count": 0,
-        "id_count": 0,
-        "subject": "",
-        "candidates": "[]",
-        "flags": "[]",
-        "slot_lost": False,
-        "unlinked_by_hand": False,
-    }
-    labels = await next_numbers(connection, thread, count)
-    await connection.execute(insert(thread), [{"id": label} | row for label in labels])
-    return labels
+async def raw(connection: AsyncConnection, digest: bytes) -> bytes | None:
+    """The bytes of a whole message by their SHA-256, None where they are not kept."""
+    query = select(raw_message.c.compressed).where(raw_message.c.sha256 == digest)
+    first = (await connection.execute(query)).scalar()
+    if first is None:
+        return None
+    pieces = select(raw_piece.c.compressed).where(raw_piece.c.sha256 == digest).order_by(raw_piece.c.number)
+    return b"".join(map(zlib.decompress, (first, *(await connection.execute(pieces)).scalars())))
+
+
+async def new_labels(connection: AsyncConnection, count: int) -> list[int]:
+    """Labels for so many new threads."""
+    return await next_numbers(connection, thread, count) if count else []
+
+
+_NODE = Insert(
+    message_ref, ("node", "thread", "borne", "detached"), key=("node",), update=("thread", "borne", "detached")
+)
 
 
 async def write_nodes(connection: AsyncConnection, nodes: Mapping[bytes, Known]) -> None:
     """Writes where these nodes lie, in the order of their keys, so that two writers cannot block each other."""
-    rows = [
-        {"node": each, "thread": known.thread, "borne": known.borne, "detached": known.detached}
-        for each, known in sorted(nodes.items())
-    ]
-    for some in chunks(rows):
-        await upsert(connection, message_ref, some, update=("thread", "borne", "detached"))
+    await _NODE(connection, [(each, *known) for each, known in sorted(nodes.items())])
 
 
 async def relabel(connection: AsyncConnection, survivor: int, others: Collection[int]) -> None:

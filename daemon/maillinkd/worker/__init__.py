@@ -1,0 +1,1 @@
+"""A process beside ours that works on mail: on the second core, and where it can be stopped."""
