@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +18,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maillinkd import logs
-from maillinkd.logs import DECISION_FIELDS, DecisionFile, DecisionLog, configure, decision_line, decision_text, plain
+from maillinkd.linker.decision import Reason
+from maillinkd.logs import (
+    DECISION_FIELDS,
+    MAX_STRING,
+    DecisionFile,
+    DecisionLog,
+    configure,
+    decision_line,
+    decision_text,
+    plain,
+)
 
 # As contract.md shows it, with a time.
 CONTRACT = (
@@ -28,6 +39,10 @@ CONTRACT = (
     '"policy":"recommended@3f2a91","rule_version":1}'
 )
 DECISION: dict[str, Any] = json.loads(CONTRACT)
+
+
+class Numbered(Enum):
+    ONE = 1
 
 
 class Terminal(io.StringIO):
@@ -129,6 +144,37 @@ def test_a_decision_is_one_line_whatever_strangers_write(text: str, ids: list[st
 )
 def test_what_could_steer_a_terminal_is_escaped(text: str, told: str) -> None:
     assert f'"message_id":"{told}"' in decision_line(DECISION | {"message_id": text})
+
+
+values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(2**64) - 1, 2**64 + 1),
+    st.floats(),
+    st.text(),
+    st.text(st.characters(max_codepoint=0x80), max_size=40),
+    st.sampled_from(["x" * MAX_STRING, Path("/a"), datetime(2026, 1, 5, tzinfo=UTC), Reason.NO_ITEM, Numbered.ONE]),
+)
+
+
+@given(
+    st.dictionaries(st.text(st.characters(max_codepoint=0x80), max_size=5), st.one_of(values, st.lists(values))),
+    st.sampled_from([20, MAX_STRING]),
+)
+def test_a_line_is_what_the_standard_library_writes_with_escapes(fields: dict[str, Any], longest: int) -> None:
+    def cut(value: Any) -> Any:
+        if isinstance(value, list):
+            return [cut(each) for each in value]
+        return value[:longest] + "…" if isinstance(value, str) and len(value) > longest else value
+
+    def told(value: Any) -> str:
+        return logs.timestamp(value) if isinstance(value, datetime) else str(value)
+
+    kept = {cut(name): cut(value) for name, value in fields.items()}
+    text = json.dumps(kept, ensure_ascii=False, separators=(",", ":"), default=told)
+
+    assert logs.UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) == logs.json_line(fields, longest)
 
 
 def test_a_long_string_is_cut() -> None:
@@ -500,8 +546,8 @@ def test_plain_text_is_one_short_line(text: str) -> None:
 
 def test_a_decision_log_without_file_writes_to_the_log_alone() -> None:
     told: list[Any] = []
-    decisions = DecisionLog(told.append, None)
+    decisions = DecisionLog(lambda *what: told.append(what), None)
     decisions.write(DECISION)
     decisions.close()
 
-    assert told == [DECISION]
+    assert told == [(DECISION, CONTRACT)]

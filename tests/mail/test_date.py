@@ -1,6 +1,7 @@
 """Dates (RFC 5322, 3.3 and 4.3)."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from hypothesis import given
@@ -36,6 +37,15 @@ from maillinkd.mail.date import parse_date
 )
 def test_dates_are_read_in_utc_or_not_at_all(value: str, expected: str | None) -> None:
     assert (datetime.fromisoformat(expected).replace(tzinfo=UTC) if expected else None) == parse_date(value)
+
+
+@given(st.integers(-2_000_000_000, 4_000_000_000), st.sampled_from("+-"), *[st.integers(0, 99)] * 2)
+def test_a_zone_is_taken_off(time: int, sign: str, hours: int, minutes: int) -> None:
+    second = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=time)
+    ahead = timedelta(hours=hours, minutes=minutes) * (1 if sign == "+" else -1)
+    written = f"{format_datetime(second)[:-5]}{sign}{hours:02}{minutes:02}"
+
+    assert parse_date(written) == second - ahead
 
 
 @given(st.one_of(st.text(), st.text("0123456789 :,+-JulTueGMT()"), st.lists(st.sampled_from(FRAGMENTS)).map("".join)))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mail.hostile import in_time
-from maillinkd.mail.header import MAX_FIELD, MAX_HEADER, scan, split
+from maillinkd.mail.header import MAX_FIELD, MAX_HEADER, Field, gather, scan, split
 
 lines = st.sampled_from([b"To: a@b", b" c", b"\t", b"To : d", b"junk", b"Cc:e", b"X: f", b":", b"\xff:", b""])
 blocks = st.lists(st.tuples(lines, st.sampled_from([b"\r\n", b"\n", b"\r"]))).map(
@@ -64,6 +64,79 @@ def test_what_was_kept_raw_reads_the_same_again(block: bytes) -> None:
     fields = scan(block, names)
 
     assert fields == scan(b"".join(field.raw for field in fields), names)
+
+
+def walked(block: bytes, names: set[str]) -> list[Field]:
+    """What `scan` finds, said line by line."""
+    fields: list[tuple[str, list[bytes]]] = []
+    for line in block[:MAX_HEADER].splitlines(keepends=True):
+        if line[:1] in (b"\r", b"\n"):
+            break
+        if line[:1] in (b" ", b"\t"):
+            if fields:
+                fields[-1][1].append(line)
+            continue
+        label, colon, _ = line.partition(b":")
+        fields.append((label.rstrip(b" \t").lower().decode("latin-1") if colon else "", [line]))
+    raws = [(name, b"".join(lines)[:MAX_FIELD]) for name, lines in fields if name in names]
+    return [
+        Field(name, b"".join(raw.splitlines()).partition(b":")[2], raw if raw[-1] in b"\r\n" else raw + b"\r\n")
+        for name, raw in raws
+    ]
+
+
+pieces = st.sampled_from(
+    [
+        b"To: a@b",
+        b"To",
+        b"Cc \t:",
+        b"cC:",
+        b"X-To: d",
+        b":",
+        b" ",
+        b"\t",
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"\r\n\r\n",
+        b"\0",
+        b"\xe4",
+    ]
+)
+
+
+texts = st.one_of(st.lists(pieces).map(b"".join), blocks)
+lf_alone = texts.map(lambda block: block.replace(b"\r", b""))
+crlf_alone = lf_alone.map(lambda block: block.replace(b"\n", b"\r\n"))
+
+
+@given(st.one_of(texts, lf_alone, crlf_alone, st.binary()))
+def test_the_fields_are_those_of_a_walk_over_the_lines(block: bytes) -> None:
+    expected = walked(block, {"to", "cc"})
+
+    assert expected == scan(block, {"to", "cc"})
+    assert b"".join(field.raw for field in expected) == gather(block, {"to", "cc"})[1]
+
+
+@given(
+    st.sampled_from([b"To:", b"X:", b"To:\r\n ", b"To: a\r\nCc:", b"To: a\nCc:"]),
+    st.sampled_from([MAX_FIELD, MAX_HEADER]),
+    st.integers(-20, 5),
+    st.sampled_from([b"", b"\r", b"\n", b"\r\n", b"\r\n b\r\n", b"\nCc: c\n"]),
+)
+def test_at_its_bounds_too(start: bytes, bound: int, more: int, end: bytes) -> None:
+    block = start + b"a" * (bound - len(start) + more) + end
+
+    assert walked(block, {"to", "cc"}) == scan(block, {"to", "cc"})
+
+
+@given(blocks)
+def test_values_are_gathered_by_name(block: bytes) -> None:
+    fields = scan(block, {"to", "cc"})
+    values, _ = gather(block, {"to", "cc"})
+
+    assert {name: [each.value for each in fields if each.name == name] for name in values} == values
+    assert {each.name for each in fields} == values.keys()
 
 
 def test_long_fields_and_long_headers_are_cut() -> None:

@@ -1,5 +1,6 @@
 """Parsing a header block (threading.md T2 to T11, linking.md "Started")."""
 
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mail.hostile import FRAGMENTS, in_time, repeated
-from maillinkd.mail.message import FIELDS, MAX_PARTICIPANTS, Message, Participant, Role, header_date, parse
+from maillinkd.mail.address import parse_addresses
+from maillinkd.mail.message import _CONTROL, FIELDS, MAX_PARTICIPANTS, Message, Participant, Role, header_date, parse
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ROOF = b"""\
@@ -283,3 +285,29 @@ def test_many_references_are_read_in_time() -> None:
         message = parsed(block)
 
     assert len(message.references) == 100
+
+
+address_lists = st.one_of(
+    st.binary(max_size=30), st.sampled_from([b"a@b.example", b"A <a@b.example>, c@d.example", b"e" * 300])
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["From", "Reply-To", "To", "Cc", "Bcc"]), address_lists)))
+def test_people_are_told_role_by_role_however_many_fields_tell_them(written: list[tuple[str, bytes]]) -> None:
+    fields = [(name, b" ".join(value.split(b"\r")).replace(b"\n", b" ")) for name, value in written]
+    message = parsed(b"".join(b"%b: %b\r\n" % (name.encode(), value) for name, value in fields))
+
+    assert message.participants == tuple(
+        Participant(role, address)
+        for role in (Role.FROM, Role.REPLY_TO, Role.TO, Role.CC, Role.BCC)
+        for address in dict.fromkeys(
+            address
+            for name, value in fields
+            if name.lower().replace("-", "_") == role
+            for address in parse_addresses(value)
+        )
+    )
+
+
+def test_what_is_printable_has_no_control_character_in_it() -> None:
+    assert [code for code in range(sys.maxunicode + 1) if chr(code).isprintable() and _CONTROL.match(chr(code))] == []

@@ -1,10 +1,14 @@
 """Message-ids and references (threading.md T2 to T10 and its examples)."""
 
+import re
+
 import pytest
+from _pytest.monkeypatch import MonkeyPatch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mail.hostile import FRAGMENTS, in_time, repeated
+from maillinkd.mail import msgid
 from maillinkd.mail.msgid import MAX_ID, aliases, in_reply_to, is_strong, message_id, normalise, references
 
 id_text = st.one_of(
@@ -173,3 +177,40 @@ def test_the_time_grows_with_the_length_alone(fragment: str) -> None:
         references([value])
         in_reply_to([value])
         aliases([value])
+
+
+nearly_plain = st.lists(
+    st.one_of(
+        st.sampled_from(
+            ["<a@b>", "<A.b@X.Example>", "<c+d@[1.2]>", " ", "\t", "<", ">", "@", '"', "(", "&lt;", "e", "F", "É"]
+        ),
+        st.sampled_from(
+            ["=?", "\x00", "\x85", "\u2003", "\udcff", ",", "from ", "\\", "y" * 600, "z@" + "q" * 301, "<none>"]
+        ),
+    )
+).map("".join)
+
+
+@given(st.one_of(nearly_plain, id_text), st.sampled_from(["a@b", "A.b@x.example", None]))
+def test_plain_ids_are_read_as_all_others_are(value: str, own: str | None) -> None:
+    def read() -> tuple[object, ...]:
+        addresses = {"c+d@[1.2]", "a@b"}
+        return (
+            message_id([value]),
+            references([value], own=own, addresses=addresses),
+            in_reply_to([value], own=own, addresses=addresses),
+            aliases([value], own=own),
+        )
+
+    quickly = read()
+    with MonkeyPatch.context() as patch:
+        patch.setattr(msgid, "_PLAIN", re.compile("(?!)"))
+
+        assert read() == quickly
+
+
+@pytest.mark.parametrize("left", [594, 595, 600, 601])
+def test_plain_ids_are_no_longer_than_others(left: int) -> None:
+    value = f"<{'a' * left}@{'b' * 400}> <{'a' * left}@{'b' * 300}>"
+
+    assert references([value]) == tuple(f"{'a' * left}@{'b' * length}"[:MAX_ID] for length in (400, 300))

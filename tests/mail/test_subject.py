@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mail.hostile import FRAGMENTS, in_time, repeated
+from maillinkd.mail import subject as room
 from maillinkd.mail.subject import base_subject
 
 
@@ -42,6 +43,18 @@ from maillinkd.mail.subject import base_subject
 )
 def test_prefixes_of_answers_and_forwards_go(subject: str, expected: str) -> None:
     assert expected == base_subject(subject)
+
+
+@given(st.text(st.characters(max_codepoint=0x7F)))
+def test_ascii_is_folded_as_all_text_is(text: str) -> None:
+    nfc = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+
+    assert nfc == room._folded(text)
+
+
+@given(st.one_of(st.text(), st.text("[]rRe: ：")).filter(lambda text: text[:1] != "[" and not {":", "："} & {*text}))
+def test_no_prefix_is_without_a_colon_and_no_blob_without_a_bracket(text: str) -> None:
+    assert (room._REFWD.match(text), room._BLOB.match(text)) == (None, None)
 
 
 @given(st.text())

@@ -60,7 +60,7 @@ class Shelf:
         known = {each: self.known[each] for each in nodes & self.known.keys()}
         placement = Placement(known, {each.thread: self.sizes[each.thread] for each in known.values()})
         for joint in joints:
-            label, bridge = placement.place(joint)
+            label, bridge, _ = placement.place(joint)
             self.bridges += bridge
             assert placement.thread_of(joint.own) == label
             assert placement.is_borne(joint.own)
@@ -376,7 +376,7 @@ def test_a_bridge_joins_two_threads_of_two_messages_or_more(
 
 def test_a_thread_knows_how_many_ids_and_messages_it_has() -> None:
     placement = Placement({}, {})
-    label, _ = placement.place(joint("a", "bc"))
+    label, *_ = placement.place(joint("a", "bc"))
     placement.place(joint("b", "a"))
 
     assert placement.size(label) == Size(ids=3, messages=2)
@@ -386,7 +386,7 @@ def test_what_would_be_joined_is_known_before() -> None:
     """L16 asks before it places."""
     placement = Placement({}, {})
     assert placement.joins(joint("a", "b")) == ()
-    label, _ = placement.place(joint("a", "b"))
+    label, *_ = placement.place(joint("a", "b"))
 
     assert placement.joins(joint("c", "ab")) == (label,)
     assert placement.thread_of(b"b") == label

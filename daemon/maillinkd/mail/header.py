@@ -1,7 +1,8 @@
-"""The header block of a message: its fields, found by one bounded walk over the lines (RFC 5322, 2.2 and 4.5)."""
+"""The header block of a message: its fields, found by one bounded pass over the lines (RFC 5322, 2.2 and 4.5)."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 MAX_HEADER = 262_144
@@ -10,7 +11,6 @@ MAX_FIELD = 100_000
 """Bytes of a field, its name and folding included (as Postfix has it); the rest of it is ignored."""
 
 _END = re.compile(rb"\r\n\r\n|\n\r?\n|\r\r(?!\n)")
-_BLANK = b" \t"
 _LINE_END = b"\r\n"
 
 
@@ -50,35 +50,65 @@ def scan(block: bytes, names: Collection[str]) -> list[Field]:
     Looks at MAX_HEADER bytes up to the first empty line, and at MAX_FIELD bytes a field. Lines that belong to no
     field are passed over; white space before the colon is allowed (RFC 5322, 4.5). Never raises.
     """
-    fields: list[Field] = []
-    name, lines = "", list[bytes]()
-    for line in block[:MAX_HEADER].splitlines(keepends=True):
-        if line[0] in _BLANK:
-            if name:
-                lines.append(line)
-            continue
-        if name:
-            fields.append(_field(name, lines))
-        if line[0] in _LINE_END:
-            return fields
-        label, colon, _ = line.partition(b":")
-        name = label.rstrip(_BLANK).lower().decode("latin-1") if colon else ""
-        if name in names:
-            lines = [line]
+    return [Field(*found) for found in _fields(block, names)]
+
+
+def gather(block: bytes, names: Collection[str]) -> tuple[dict[str, list[bytes]], bytes]:
+    """The values that `scan` finds, by name and in the order of the header, and all of its `raw` in one piece."""
+    values: dict[str, list[bytes]] = {}
+    raws: list[bytes] = []
+    for name, value, raw in _fields(block, names):
+        if name in values:
+            values[name].append(value)
         else:
-            name = ""
-    if name:
-        fields.append(_field(name, lines))
-    return fields
+            values[name] = [value]
+        raws.append(raw)
+    return values, b"".join(raws)
 
 
-def _field(name: str, lines: list[bytes]) -> Field:
-    if len(lines) == 1 and len(lines[0]) <= MAX_FIELD:
-        raw = lines[0]
-        value = raw.rstrip(_LINE_END)
-    else:
-        raw = b"".join(lines)[:MAX_FIELD]
-        value = b"".join(raw.splitlines())
-    if raw[-1] not in _LINE_END:
-        raw += b"\r\n"
-    return Field(name, value.partition(b":")[2], raw)
+def _fields(block: bytes, names: Collection[str]) -> list[tuple[str, bytes, bytes]]:
+    """Name, value and raw of each field that is asked for."""
+    wanted = _wanted(frozenset(names))
+    found: list[tuple[str, bytes, bytes]] = []
+    block = block[:MAX_HEADER]
+    for raw, label, value, folded in _pattern_for(block).findall(block):
+        name = wanted.get(label.lower())
+        if name is None:
+            continue
+        if folded:
+            value += b"".join(folded.splitlines())
+        if len(raw) > MAX_FIELD:
+            raw = raw[:MAX_FIELD]
+            value = b"".join(raw.splitlines()).partition(b":")[2]
+        if raw[-1] not in _LINE_END:
+            raw += b"\r\n"
+        found.append((name, value, raw))
+    return found
+
+
+def _lines(inner: str, end: str) -> re.Pattern[bytes]:
+    """What takes a header block apart, each match beginning where a line does.
+
+    A match is a field with its folded lines, or any other line, or the empty line and all that follows. Groups: the
+    field, its name, its first line after the colon, the folded lines; all empty for what is no field. `inner`: what
+    is in a line.
+    """
+    field = rf"(([!-9;-~]++)[ \t]*+:({inner}*+)((?:{end}[ \t]{inner}*+)*+)(?:{end}|\Z))"
+    return re.compile(rf"{field}|{inner}++(?:{end}|\Z)|[\r\n](?s:.*+)".encode())
+
+
+# One character to look for takes less time than two, and mixed line ends are rare.
+_CRLF, _LF, _MIXED = _lines(r"[^\r]", r"\r\n"), _lines(r"[^\n]", r"\n"), _lines(r"[^\r\n]", r"(?:\r\n?|\n)")
+
+
+def _pattern_for(block: bytes) -> re.Pattern[bytes]:
+    returns = block.count(b"\r")
+    if not returns:
+        return _LF
+    return _CRLF if returns == block.count(b"\n") == block.count(b"\r\n") else _MIXED
+
+
+@lru_cache(maxsize=64)
+def _wanted(names: frozenset[str]) -> Mapping[bytes, str]:
+    """The names as they stand in lower-cased bytes."""
+    return {name.encode(): name for name in names if name}

@@ -3,13 +3,12 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import chain, pairwise
 from typing import BinaryIO
 
 from maillinkd.mail.date import parse_date
 
 _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
-_QUOTED_FROM = re.compile(rb">+From ")
+_QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 _ASCTIME = re.compile(
     rb"\b([A-Za-z]{3})\s+(\d{1,2})\s+(\d{1,2}:\d\d(?::\d\d)?)\s+(?:([A-Za-z]{1,5}|[+-]\d{4})\s+)?(\d{4})(?:\s+([+-]\d{4}|[A-Z]{1,5}))?"
 )
@@ -17,6 +16,12 @@ _RFC_DATE = re.compile(rb"\b\d{1,2}\s+[A-Za-z]{3}\s+\d{4}\s.*")
 _MAILDIR_TIME = re.compile(r"(\d{1,12})(?:\.|$)")
 _MAX_LINE = 1_000
 """Bytes of a `From ` line in which its date is looked for."""
+_BLOCK = 1 << 20
+"""Bytes read at once; more where a message is longer, so that the time taken grows with its length alone."""
+_LINE = b"\nFrom "
+_EMPTY_LINE = (b"\n\n", b"\n\r\n")
+_CONTEXT = 3
+"""Bytes before a line that tell whether an empty one stands there."""
 
 
 def read_mbox(stream: BinaryIO) -> Iterator[tuple[bytes, datetime | None]]:
@@ -28,23 +33,49 @@ def read_mbox(stream: BinaryIO) -> Iterator[tuple[bytes, datetime | None]]:
     stay as they are; the empty line before the next `From ` line is no part of the message. What stands before the
     first message is passed over.
     """
-    lines: list[bytes] | None = None
+    begun: int | None = None
     received_at: datetime | None = None
-    after_empty = True
-    for line, following in pairwise(chain(stream, [b""])):
-        if line.startswith(b"From ") and _begins_message(line, after_empty, following):
-            if lines is not None:
-                yield _message(lines), received_at
-            lines, received_at = [], received_in(line)
-        elif lines is not None:
-            lines.append(line[1:] if line.startswith(b">") and _QUOTED_FROM.match(line) else line)
-        after_empty = line in (b"\n", b"\r\n")
-    if lines is not None:
-        yield _message(lines), received_at
+    data, at = b"\n\n", 0  # as if an empty line stood before the first
+    more = True
+    while more:
+        block = stream.read(max(_BLOCK, len(data)))
+        data, more = data + block, bool(block)
+        while (line := _from_line(data, at, ended=not more)) is not None:
+            start, end = line
+            time = received_in(data[start:end])
+            if data.endswith(_EMPTY_LINE, 0, start) + (time is not None) + (_FIELD.match(data, end) is not None) >= 2:
+                if begun is not None:
+                    yield _message(data[begun:start]), received_at
+                begun, received_at = end, time
+            at = end - 1
+        done = max(0, (_next(data, at) if begun is None else begun) - _CONTEXT)
+        data, at = data[done:], max(0, at - done)
+        begun = None if begun is None else begun - done
+    if begun is not None:
+        yield _message(data[begun:]), received_at
 
 
-def _begins_message(line: bytes, after_empty: bool, following: bytes) -> bool:
-    return after_empty + (received_in(line) is not None) + (_FIELD.match(following) is not None) >= 2
+def _next(data: bytes, at: int) -> int:
+    """Where the next line that may be a `From ` line begins, seen from `at`, or will when more of it is there."""
+    found = data.find(_LINE, at)
+    return found if found >= 0 else max(at, len(data) - len(_LINE) + 1)
+
+
+def _from_line(data: bytes, at: int, *, ended: bool) -> tuple[int, int] | None:
+    """Where the next `From ` line begins and ends, if that and the line after it are there, or the data has ended."""
+    start = data.find(_LINE, at) + 1
+    if not start:
+        return None
+    end = data.find(b"\n", start) + 1
+    if end and (ended or data.find(b"\n", end) >= 0):
+        return start, end
+    return (start, end or len(data)) if ended else None
+
+
+def _message(content: bytes) -> bytes:
+    if content.endswith(_EMPTY_LINE):
+        content = content[:-1] if content.endswith(b"\n\n") else content[:-2]
+    return _QUOTED_FROM.sub(rb"\1", content) if b">From " in content else content
 
 
 def received_in(from_line: bytes) -> datetime | None:
@@ -69,9 +100,3 @@ def maildir_received_at(name: str) -> datetime | None:
         return datetime.fromtimestamp(int(seconds[1]), UTC) if seconds else None
     except (ValueError, OverflowError, OSError):  # beyond the year 9999
         return None
-
-
-def _message(lines: list[bytes]) -> bytes:
-    if len(lines) > 1 and lines[-1] in (b"\n", b"\r\n"):
-        lines.pop()
-    return b"".join(lines)

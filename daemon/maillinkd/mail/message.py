@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -12,7 +11,7 @@ from typing import NamedTuple
 from maillinkd.mail import msgid
 from maillinkd.mail.address import parse_addresses
 from maillinkd.mail.date import parse_date
-from maillinkd.mail.header import scan
+from maillinkd.mail.header import gather, scan
 from maillinkd.mail.header import split as split
 from maillinkd.mail.mime import decode_8bit, decode_words
 from maillinkd.mail.subject import MAX_SUBJECT, base_subject
@@ -36,8 +35,7 @@ class Participant(NamedTuple):
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What threading and linking need to know of one message.
 
     Ids are without angle brackets, normalised by threading.md T3 and T4.
@@ -102,9 +100,11 @@ FIELDS = (
     "Thread-Topic",
     "X-GM-THRID",
     "List-Id",
+    "List-Post",
     "List-Unsubscribe",
     "Precedence",
     "Auto-Submitted",
+    "X-Auto-Response-Suppress",
     "Content-Type",
 )
 """The header fields that the rules look at or keep (T14): those to fetch, and those in `Message.headers`."""
@@ -119,14 +119,8 @@ COMMON = 256
 
 _NAMES = frozenset(name.lower() for name in FIELDS)
 _ALIASES = tuple(name.lower() for name in ALIAS_FIELDS)
-_ROLES = (
-    (Role.FROM, "from"),
-    (Role.REPLY_TO, "reply-to"),
-    (Role.TO, "to"),
-    (Role.CC, "cc"),
-    (Role.BCC, "bcc"),
-)
-_NO_ID_FIELDS = ("from", "to", "cc", "bcc", "sender", "reply-to", "delivered-to", "x-original-to")
+_ROLES = {"from": Role.FROM, "reply-to": Role.REPLY_TO, "to": Role.TO, "cc": Role.CC, "bcc": Role.BCC}
+_OTHER_ADDRESSES = ("sender", "delivered-to", "x-original-to")
 _MADE_FROM = ("from", "date", "subject", "to", "cc")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
@@ -139,34 +133,48 @@ def parse(headers: bytes, *, received_at: datetime, size: int) -> Message:
     `received_at` without a zone counts as UTC; `size` is that of the whole message in bytes. Never raises, whatever
     the bytes are, and takes time that grows with their number alone, of which header.MAX_HEADER count.
     """
-    fields = scan(headers, _NAMES)
-    values: dict[str, list[bytes]] = {}
-    for field in fields:
-        values.setdefault(field.name, []).append(field.value)
-    received_at = received_at.replace(tzinfo=UTC) if received_at.tzinfo is None else received_at.astimezone(UTC)
-    addresses = {name: _addresses(values.get(name, ())) for name in _NO_ID_FIELDS}
+    values, kept = gather(headers, _NAMES)
+    if received_at.tzinfo is not UTC:
+        received_at = received_at.replace(tzinfo=UTC) if received_at.tzinfo is None else received_at.astimezone(UTC)
     written_date = _first(values, "date")
     date = parse_date(_text(written_date))
     subject = _subject(_first(values, "subject"))
     base = base_subject(subject)
     given_id = msgid.message_id(_texts(values, "message-id"))
     id_ = given_id or _made_id(values, received_at, size)
-    no_ids = frozenset().union(*addresses.values())
+    aliases = [text for name in _ALIASES if name in values for text in _texts(values, name)]
+    references, in_reply_to = _texts(values, "references"), _texts(values, "in-reply-to")
+    participants = tuple([each for name in _ROLES if name in values for each in _participants(name, values[name])])
+    no_ids = _no_ids(values, participants) if references or in_reply_to else set[str]()
+    sender = participants[0].address if participants and participants[0].role is Role.FROM else ""
     return Message(
         message_id=id_,
         made_id=given_id is None,
-        aliases=msgid.aliases((text for name in _ALIASES for text in _texts(values, name)), own=id_),
-        references=msgid.references(_texts(values, "references"), own=id_, addresses=no_ids),
-        in_reply_to=msgid.in_reply_to(_texts(values, "in-reply-to"), own=id_, addresses=no_ids),
-        participants=tuple(Participant(role, address) for role, name in _ROLES for address in addresses[name]),
+        aliases=msgid.aliases(aliases, own=id_) if aliases else (),
+        references=msgid.references(references, own=id_, addresses=no_ids) if references else (),
+        in_reply_to=msgid.in_reply_to(in_reply_to, own=id_, addresses=no_ids) if in_reply_to else (),
+        participants=participants,
         subject=subject,
         base_subject=base,
         date=date,
         sent_at=_sent_at(date, received_at),
         received_at=received_at,
-        identity=_identity(id_, next(iter(addresses["from"]), ""), base, date, written_date),
-        headers=b"".join(field.raw for field in fields),
+        identity=_identity(id_, sender, base, date, written_date),
+        headers=kept,
     )
+
+
+def read(headers: bytes, received_at: datetime, size: int) -> Message | str:
+    """The message, or why it cannot be read: whatever goes wrong with one mail stops nothing else."""
+    try:
+        return parse(headers, received_at=received_at, size=size)
+    except Exception as error:  # noqa: BLE001  # told by whoever asked
+        return f"{type(error).__name__}: {error}"
+
+
+def read_all(mails: Sequence[tuple[bytes, datetime, int]]) -> list[Message | str]:
+    """`read` for each: header block, time received, size."""
+    return [read(*mail) for mail in mails]
 
 
 def header_date(headers: bytes) -> datetime | None:
@@ -176,7 +184,10 @@ def header_date(headers: bytes) -> datetime | None:
 
 def _first(values: _Values, name: str) -> bytes:
     """The first field of that name that is not empty."""
-    return next((value for value in values.get(name, ()) if value.strip()), b"")
+    for value in values.get(name, ()):
+        if value.strip():
+            return value
+    return b""
 
 
 def _text(value: bytes) -> str:
@@ -184,13 +195,32 @@ def _text(value: bytes) -> str:
 
 
 def _texts(values: _Values, name: str) -> list[str]:
-    return [_text(value) for value in values.get(name, ())]
+    return [value.decode("utf-8", "surrogateescape") for value in values[name]] if name in values else []
+
+
+def _participants(name: str, values: Sequence[bytes]) -> tuple[Participant, ...]:
+    """Those whom the fields of that name tell."""
+    if len(values) == 1 and len(values[0]) <= COMMON:  # nearly always
+        return _common_participants(name, values[0])
+    return tuple(Participant(_ROLES[name], address) for address in _addresses(values))
+
+
+@lru_cache(maxsize=4_096)
+def _common_participants(name: str, value: bytes) -> tuple[Participant, ...]:
+    return tuple(Participant(_ROLES[name], address) for address in _common_addresses(value))
+
+
+def _no_ids(values: _Values, participants: Iterable[Participant]) -> set[str]:
+    """T8: the addresses that are no ids."""
+    found = {each.address for each in participants}
+    for name in _OTHER_ADDRESSES:
+        if name in values:
+            found.update(_addresses(values[name]))
+    return found
 
 
 def _addresses(values: Sequence[bytes]) -> tuple[str, ...]:
-    if len(values) <= 1:  # nearly always
-        if not values:
-            return ()
+    if len(values) == 1:  # nearly always
         return _common_addresses(values[0]) if len(values[0]) <= COMMON else parse_addresses(values[0])
     found = dict.fromkeys(address for value in values for address in parse_addresses(value))
     return tuple(found)[:MAX_PARTICIPANTS]
@@ -203,7 +233,10 @@ def _common_addresses(value: bytes) -> tuple[str, ...]:
 
 
 def _subject(value: bytes) -> str:
-    return _CONTROL.sub(" ", decode_words(decode_8bit(value))).strip()[:MAX_SUBJECT]
+    text = decode_words(decode_8bit(value))
+    if not text.isprintable():
+        text = _CONTROL.sub(" ", text)
+    return text.strip()[:MAX_SUBJECT]
 
 
 def _sent_at(date: datetime | None, received_at: datetime) -> datetime:
@@ -224,7 +257,7 @@ def _made_id(values: _Values, received_at: datetime, size: int) -> str:
 def _identity(id_: str, sender: str, base: str, date: datetime | None, written_date: bytes) -> bytes:
     """T11."""
     when = b"%d" % date.timestamp() if date is not None else b"unread " + _collapsed(written_date)
-    return _digest([id_.encode("utf-8", "surrogateescape"), sender.encode(), base.encode(), when])
+    return _digest((id_.encode("utf-8", "surrogateescape"), sender.encode(), base.encode(), when))
 
 
 def _collapsed(value: bytes) -> bytes:
@@ -233,4 +266,4 @@ def _collapsed(value: bytes) -> bytes:
 
 def _digest(facts: Iterable[bytes]) -> bytes:
     """SHA-256 over the facts, each with its length, so that none can stand in for two."""
-    return sha256(b"".join(b"%d:%b," % (len(fact), fact) for fact in facts)).digest()
+    return sha256(b"".join([b"%d:%b," % (len(fact), fact) for fact in facts])).digest()

@@ -31,6 +31,9 @@ _SEPARATOR = re.compile(r"[\s,]+")
 _FROM = re.compile(r'\s*"?\s*from\s', re.IGNORECASE)
 _BARE = re.compile(r"""[^\s<>@,;:"()\[\]\\]+@(?:[^\s<>@,;:"'()\[\]\\/=?]+|\[[^\s<>@\[\]]+\])""")
 _QUOTED = re.compile(r'"([^\s()<>\[\]:;@\\,"]+)"')
+# Ids as nearly all mail writes them: nothing that T3 to T8 would take apart, and no longer than MAX_ID.
+_PLAIN = re.compile(r"(?:[ \t]*+<[!#-%'*-;=?A-Z\[-~]{1,600}+@[!#-%'*-;=?A-Z\[-~]{1,300}+>)++[ \t]*")
+_PLAIN_ID = re.compile(r"<([^@]+@)([^>]+)>")
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _NO_ANGLES = {ord("<"): None, ord(">"): None}
 
@@ -38,6 +41,8 @@ _NO_ANGLES = {ord("<"): None, ord(">"): None}
 def message_id(values: Iterable[str]) -> str | None:
     """The message's own id from its Message-ID fields, or None where it has none that can be used (T2, T5)."""
     value = next((value for value in values if value.strip()), "")
+    if plain := _plain_ids(value):
+        return plain[0]
     text = _readable(value)
     if (found := _ANGLE.search(text)) is None and "=?" in text:
         text = _readable(decode_words(text))
@@ -106,8 +111,19 @@ def _readable(value: str) -> str:
     return without_comments(text, _HIDING)
 
 
-def _all_ids(value: str) -> Iterator[str]:
+def _plain_ids(value: str) -> list[str]:
+    """The ids of a value that holds ids alone, each an unmistakable `<left@domain>`; none of any other value."""
+    if _PLAIN.fullmatch(value) is None:
+        return []
+    return [left + domain.lower() for left, domain in _PLAIN_ID.findall(value)]
+
+
+def _all_ids(value: str) -> Iterable[str]:
     """T6: every `<…>` and the bare ids around them, in order."""
+    return _plain_ids(value) or _mixed_ids(value)
+
+
+def _mixed_ids(value: str) -> Iterator[str]:
     text = _readable(value)
     if "=?" in text and "<" not in text:
         text = _readable(decode_words(text))
@@ -127,8 +143,12 @@ def _bare_ids(text: str) -> Iterator[str]:
                 yield normalise(token)
 
 
-def _replied_to(value: str) -> Iterator[str]:
+def _replied_to(value: str) -> Iterable[str]:
     """T7: ids alone, ids and then prose, prose and then an id, or bare ids alone."""
+    return _plain_ids(value) or _ids_and_prose(value)
+
+
+def _ids_and_prose(value: str) -> Iterator[str]:
     text = _readable(value).strip()
     if text.startswith("<"):
         yield from _leading_ids(text)
@@ -154,10 +174,9 @@ def _leading_ids(text: str) -> list[str]:
 
 def _without_false(ids: Iterable[str], own: str | None, addresses: Collection[str]) -> tuple[str, ...]:
     """T8: without what is no id of another message."""
-    return tuple(
-        dict.fromkeys(
-            id_
-            for id_ in ids
-            if id_ and id_ != own and id_.lower() not in CONSTANTS and normalise_address(id_) not in addresses
-        )
-    )
+    return tuple([id_ for id_ in dict.fromkeys(ids) if id_ and id_ != own and not _is_false(id_, addresses)])
+
+
+def _is_false(id_: str, addresses: Collection[str]) -> bool:
+    lowered = id_.lower()
+    return lowered in CONSTANTS or (lowered if id_.isascii() else normalise_address(id_)) in addresses

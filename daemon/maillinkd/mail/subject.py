@@ -18,6 +18,8 @@ _FORWARD = """
 
 def _folded(text: str) -> str:
     """NFC and case-folded; folding can undo NFC."""
+    if text.isascii():
+        return text.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
@@ -53,6 +55,8 @@ def _leader_end(text: str) -> int:
 
     A run of `[list]` blobs goes, whether `Re:` follows it or not, but never so that nothing is left.
     """
+    if not text.startswith("[") and ":" not in text and "：" not in text:  # neither a blob nor a prefix
+        return 0
     at = 0
     while True:
         last = end = at

@@ -30,8 +30,7 @@ def references_of(message: Message) -> tuple[str, ...]:
     return tuple(dict.fromkeys(message.references + message.in_reply_to))
 
 
-@dataclass(frozen=True, slots=True)
-class Joint:
+class Joint(NamedTuple):
     """What a message joins: the ids that it bears and those that it refers to, as nodes."""
 
     own: bytes
@@ -49,6 +48,15 @@ class Known(NamedTuple):
     """A stored message bears it; else it is only heard of."""
     detached: bool
     """A detached message bears it (T17)."""
+
+
+class Spot(NamedTuple):
+    """Where a message was put."""
+
+    label: int
+    bridge: bool
+    joined: tuple[int, ...]
+    """The threads that it joined; none for one that opened a thread."""
 
 
 class Size(NamedTuple):
@@ -79,6 +87,7 @@ class Placement:
     def __init__(self, known: Mapping[bytes, Known], sizes: Mapping[int, Size]) -> None:
         """`known`: what the store knows of the batch's nodes; `sizes`: of the threads they lie in."""
         self._known = dict(known)
+        self._any_detached = any(each.detached for each in known.values())
         self._parent: dict[int, int] = {}
         self._sizes = dict(sizes)
         self._changed: set[bytes] = set()
@@ -95,33 +104,39 @@ class Placement:
 
     def joins(self, joint: Joint) -> tuple[int, ...]:
         """The threads that the message would join, were it placed now; none for one that opens a thread."""
-        found = (self.thread_of(each) for each in self._nodes(joint))
-        return tuple(dict.fromkeys(thread for thread in found if thread is not None))
+        return self._joined(self._nodes(joint))
 
-    def place(self, joint: Joint) -> tuple[int, bool]:
-        """Joins the message to its threads. Returns the label and whether it is a bridge.
+    def place(self, joint: Joint) -> Spot:
+        """Joins the message to its threads.
 
         A bridge joins two threads of two messages or more each (threading.md, "Caution belongs to the linker").
         """
-        threads = self.joins(joint)
-        bridge = sum(self._sizes[thread].messages >= 2 for thread in threads) >= 2
-        label = self._unite(threads) if threads else self._open()
         nodes = self._nodes(joint)
-        fresh = sum(each not in self._known for each in nodes)
+        threads = self._joined(nodes)
+        if not threads:
+            label, bridge = self._open(), False
+        elif len(threads) == 1:
+            label, bridge = threads[0], False
+        else:
+            bridge = sum(self._sizes[thread].messages >= 2 for thread in threads) >= 2
+            label = self._unite(threads)
+        fresh = 0
         for each in nodes:
             known = self._known.get(each)
             bears = each == joint.own or each in joint.aliases
-            new = Known(
-                thread=label,
-                borne=bears or (known is not None and known.borne),
-                detached=(known is not None and known.detached) or (joint.detached and each == joint.own),
-            )
-            if known is None or (known.borne, known.detached) != (new.borne, new.detached):
+            detached = joint.detached and each == joint.own
+            if known is None:
+                fresh += 1
                 self._changed.add(each)
-            self._known[each] = new
+            else:
+                bears, detached = bears or known.borne, detached or known.detached
+                if (known.borne, known.detached) != (bears, detached):
+                    self._changed.add(each)
+            self._known[each] = Known(label, bears, detached)
+            self._any_detached |= detached
         size = self._sizes[label]
         self._sizes[label] = Size(size.ids + fresh, size.messages + 1)
-        return label, bridge
+        return Spot(label, bridge, threads)
 
     def result(self) -> Placed:
         """What there is to write once the batch is placed."""
@@ -147,8 +162,14 @@ class Placement:
         if joint.detached:
             return (joint.own,)
         references: Sequence[bytes] = joint.references
-        last = max((i for i, each in enumerate(references) if self._is_detached(each)), default=0)
-        return tuple(dict.fromkeys((joint.own, *joint.aliases, *references[last:])))
+        if self._any_detached:
+            last = max((i for i, each in enumerate(references) if self._is_detached(each)), default=0)
+            references = references[last:]
+        return tuple(dict.fromkeys((joint.own, *joint.aliases, *references)))
+
+    def _joined(self, nodes: Iterable[bytes]) -> tuple[int, ...]:
+        known = self._known
+        return tuple(dict.fromkeys(self._find(known[each].thread) for each in nodes if each in known))
 
     def _is_detached(self, node_: bytes) -> bool:
         known = self._known.get(node_)
