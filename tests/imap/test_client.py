@@ -7,6 +7,7 @@ import ssl
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imap.dialogues import said
+from imap.modern_peer import Modern
 from maillinkd.imap import client
 from maillinkd.imap.account import Account, Deadlines
 from maillinkd.imap.client import Connection, connect, header_block
@@ -21,8 +23,9 @@ from maillinkd.imap.errors import ConnectionLost, ImapError, LoginRefused, NoPas
 from maillinkd.imap.folders import Folder
 from maillinkd.imap.response import ProtocolError, TooLarge
 from maillinkd.imap.sync import Opened
+from maillinkd.mail.delivery import Fetched, GmailMarks
 from system.dovecot import certificate
-from system.imap_peer import FakeConnection, FakeFolder, FakeServer, Proxy, mail
+from system.imap_peer import FakeConnection, FakeFolder, FakeServer, Proxy, fetched, mail
 
 INBOX = Folder("INBOX", b"INBOX", "/", frozenset())
 FIELDS = ("From", "Subject")
@@ -175,6 +178,51 @@ async def test_secrets_are_in_no_log_and_no_error(server: FakeServer, caplog: py
     assert "Y2FuYXJ5" not in caplog.text
 
 
+# Who is who (RFC 2971)
+
+
+async def test_name_and_version_are_exchanged_after_the_login(server: FakeServer) -> None:
+    """Once, and nothing else is told."""
+    server.capabilities = ["IMAP4rev1", "ID"]
+    server.on("ID", '* ID ("Name" "Dovecot" "version" "2.3.19" "os" NIL)\n{tag} OK done')
+    connected = await connect(account(server))
+    connected.abort()
+
+    assert server.commands[-1] == f'ID ("name" "maillinkd" "version" "{version("maillinkd")}")'
+    assert [line.split()[0] for line in server.commands] == ["CAPABILITY", "LOGIN", "CAPABILITY", "ID"]
+    assert connected.server == "Dovecot 2.3.19"
+
+
+IDS = {
+    "nothing told": "* ID NIL\n{tag} OK done",
+    "refused": "{tag} NO not for you",
+    "not known after all": "{tag} BAD what?",
+    "no pairs": '* ID ("name")\n{tag} OK done',
+    "other values": '* ID ("version" ("2") "name" NIL)\n{tag} OK done',
+    "not a list": "* ID maybe\n{tag} OK done",
+}
+
+
+@pytest.mark.parametrize("answer", IDS.values(), ids=IDS.keys())
+async def test_nothing_depends_on_a_servers_name(server: FakeServer, answer: str) -> None:
+    server.capabilities = ["IMAP4rev1", "ID"]
+    server.on("ID", answer)
+    connected = await connect(account(server))
+
+    assert (connected.server, connected.lost) == ("", False)
+    connected.abort()
+
+
+async def test_a_servers_name_is_safe_to_log(server: FakeServer) -> None:
+    server.capabilities = ["IMAP4rev1", "ID"]
+    server.on("ID", '* ID ("name" "a\x1b[31m' + "x" * 5_000 + '")\n{tag} OK done')
+    connected = await connect(account(server))
+    connected.abort()
+
+    assert "\x1b" not in connected.server
+    assert len(connected.server) < 400
+
+
 # Reaching the server
 
 
@@ -204,6 +252,13 @@ async def test_a_login_that_is_not_needed(server: FakeServer) -> None:
     (await connect(account(server))).abort()
 
     assert server.commands == ["CAPABILITY"]
+
+
+async def test_what_a_server_offers_is_asked_without_a_name_or_a_password(server: FakeServer) -> None:
+    found = await client.capabilities_of(account(server), Deadlines())
+
+    assert "AUTH=PLAIN" in found
+    assert (server.commands, server.logins) == (["CAPABILITY", "LOGOUT"], [])
 
 
 async def test_without_tls_only_this_machine(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,6 +406,78 @@ async def test_a_folder_that_is_not_there(connection: Connection) -> None:
     assert (await connection.examine(INBOX)).exists == 3
 
 
+async def test_what_a_modern_server_tells_more(server: FakeServer) -> None:
+    """HIGHESTMODSEQ, all UIDs as ranges, several folders in one answer, and what vanished since then."""
+    modern = Modern(server)
+    server.folders["Sent"], server.folders["a*b"] = FakeFolder(uidvalidity=2), FakeFolder(uidvalidity=3)
+    for number in range(1, 6):
+        server.inbox.append(mail(number))
+    connected = await connect(account(server), SHORT)
+    sent, wild, gone = (Folder(name, name.encode(), "/", frozenset()) for name in ("Sent", "a*b", "Gone"))
+    assert await connected.enable_qresync()
+    assert await connected.statuses([INBOX, sent, wild, gone]) == {
+        "INBOX": Opened(1, 6, 5, 1),
+        "Sent": Opened(2, 1, 0, 1),
+    }
+    assert await connected.status(wild) == Opened(3, 1, 0, 1)
+    modern.expunge(2)
+    modern.expunge(4)
+    assert await connected.examine(INBOX, (1, 1)) == Opened(1, 6, 3, 3)
+    assert (connected.take_vanished(), connected.take_vanished()) == ([(2, 2), (4, 4)], [])
+    assert await connected.all_uids() == [1, 3, 5]
+    assert await connected.examine(INBOX, (9, 1)) == Opened(1, 6, 3, 3)
+    assert connected.take_vanished() == []
+    connected.abort()
+
+
+async def test_a_plain_server_is_asked_plainly(server: FakeServer, connection: Connection) -> None:
+    assert not await connection.enable_qresync()
+    assert await connection.statuses([INBOX]) == {}
+    await connection.examine(INBOX)
+    assert await connection.all_uids() == [1, 2, 3]
+    assert "HIGHESTMODSEQ" not in str(server.commands)
+
+
+async def test_ranges_of_more_than_is_there_are_not_believed(server: FakeServer) -> None:
+    Modern(server)
+    server.inbox.append(mail(1))
+    connected = await connect(account(server), SHORT)
+    await connected.examine(INBOX)
+    server.on("UID SEARCH", '* ESEARCH (TAG "x") UID ALL 1:4294967295\r\n* SEARCH 1\r\n{tag} OK done')
+
+    assert await connected.all_uids() == [1]
+    connected.abort()
+
+
+async def test_what_a_server_says_unasked(server: FakeServer) -> None:
+    """RFC 5465: also in the middle of another command, and not mistaken for the answer to one."""
+    Modern(server)
+    connected = await connect(account(server), SHORT)
+    await connected.examine(INBOX)
+    await connected.notify([INBOX, Folder("Sent", b"Sent", "/", frozenset())], new_folders=True)
+
+    async def interrupt(peer: FakeConnection, tag: str, line: str) -> bool:
+        await peer.say('* STATUS "Sent" (MESSAGES 5 UIDNEXT 6)', '* LIST () "/" "New"')
+        await peer.say("* OK [NOTIFICATIONOVERFLOW] too much", f"{tag} OK done")
+        return True
+
+    server.on("NOOP", interrupt)
+    await connected.noop()
+    assert connected.news
+    await connected.idle(10)
+    assert (connected.take_announced(), connected.take_folders_changed(), connected.take_overflowed()) == (
+        {b"Sent"}, True, True)  # fmt: skip
+    assert not connected.news
+
+    server.on("STATUS", '* STATUS "Sent" (MESSAGES 7)\r\n* STATUS inbox (MESSAGES 3 UIDNEXT 4)\r\n{tag} OK done')
+    assert await connected.status(INBOX) == Opened(0, 4, 3)
+    assert connected.take_announced() == {b"Sent"}
+    events = "(MessageNew MessageExpunge)"
+    asked_for = f'(selected {events}) (mailboxes ("INBOX" "Sent") {events}) (personal (MailboxName))'
+    assert f"NOTIFY SET {asked_for}" in server.commands
+    connected.abort()
+
+
 async def test_search_in_several_answers(server: FakeServer, connection: Connection) -> None:
     server.on("UID SEARCH", "* SEARCH 1 2\n* SEARCH\n* 9 EXISTS\n* SEARCH 7 (MODSEQ 3)\n{tag} OK done")
     await connection.examine(INBOX)
@@ -439,6 +566,150 @@ async def test_3000_lines_in_one_read(server: FakeServer, connection: Connection
     await connection.examine(INBOX)
 
     assert await connection.uid_search("ALL") == [5]
+
+
+async def test_fetches_do_not_wait_for_each_other(server: FakeServer, connection: Connection) -> None:
+    """RFC 9051, 5.5. Their answers come in any order, mixed, and each gets its own."""
+    held: list[tuple[str, str]] = []
+
+    async def all_at_once(peer: FakeConnection, tag: str, line: str) -> bool:
+        held.append((tag, line))
+        if len(held) < 3:
+            return True
+        folder = server.inbox
+        for uid in (2, 3, 1):
+            await peer.send(fetched(folder, uid, held[uid - 1][1]))
+        await peer.say(f"{held[2][0]} OK", f"{held[0][0]} OK", f"{held[1][0]} NO [SERVERBUG] not that one")
+        return True
+
+    server.on("UID FETCH", all_at_once)
+    await connection.examine(INBOX)
+    first, second, third = await asyncio.gather(
+        *(connection.fetch_headers([uid], FIELDS) for uid in (1, 2, 3)), return_exceptions=True
+    )
+
+    assert isinstance(second, Refused)
+    assert [first, third] == [await _headers_of(server, 1), await _headers_of(server, 3)]
+    assert not connection.lost
+
+
+async def _headers_of(server: FakeServer, uid: int) -> list[Fetched]:
+    message = server.inbox.messages[uid]
+    return [Fetched(uid, message.header, None, message.received, len(message.raw))]
+
+
+async def test_other_commands_wait_for_fetches_and_they_for_others(
+    server: FakeServer, connection: Connection
+) -> None:
+    """What is not a FETCH is alone on the line; FETCHes for one message come one after the other."""
+    await connection.examine(INBOX)
+    outcomes = await asyncio.gather(
+        connection.fetch_sizes([1, 2]),
+        connection.fetch_sizes([3]),
+        connection.uid_search("ALL"),
+        connection.fetch_sizes([2, 3]),
+        connection.fetch_sizes([3]),
+        connection.noop(),
+    )
+    sizes = {uid: len(mail(uid)) for uid in (1, 2, 3)}
+
+    assert outcomes == [
+        {1: sizes[1], 2: sizes[2]}, {3: sizes[3]}, [1, 2, 3], {2: sizes[2], 3: sizes[3]}, {3: sizes[3]}, None,
+    ]  # fmt: skip
+    assert [line.split(" (")[0] for line in server.commands[-6:]] == [
+        "UID FETCH 1:2", "UID FETCH 3", "UID SEARCH ALL", "UID FETCH 2:3", "UID FETCH 3", "NOOP",
+    ]  # fmt: skip
+
+
+ENDINGS = {
+    "good-bye": ("* BYE enough", ConnectionLost, "enough"),
+    "garbage": ("<html>", ProtocolError, "neither"),
+    "silence": ("", ConnectionLost, "no answer to FETCH"),
+    "an answer to none of them": ("zz9 OK done", ProtocolError, "was not sent"),
+}
+
+
+@pytest.mark.parametrize(("answer", "error", "words"), ENDINGS.values(), ids=ENDINGS.keys())
+async def test_the_end_of_one_fetch_is_the_end_of_all(
+    server: FakeServer, connection: Connection, answer: str, error: type[Exception], words: str
+) -> None:
+    """At once, and each has an error of its own."""
+
+    async def end(peer: FakeConnection, tag: str, line: str) -> bool:
+        await peer.say(*answer.splitlines())
+        await peer.reader.read()
+        return True
+
+    server.on("UID FETCH", end)
+    await connection.examine(INBOX)
+    errors = await asyncio.gather(
+        *(connection.fetch_headers([uid], FIELDS) for uid in (1, 2, 3)), return_exceptions=True
+    )
+
+    assert [type(each) for each in errors] == [error] * 3
+    assert all(words in str(each) for each in errors)
+    assert len({id(each) for each in errors}) == 3
+
+
+async def test_a_fetch_has_its_time_after_those_before_it(server: FakeServer) -> None:
+    """The third of three answers that take two thirds of a deadline each is not late."""
+    server.inbox.append(mail(1))
+    for number in (2, 3):
+        server.inbox.append(mail(number))
+
+    async def slow(peer: FakeConnection, tag: str, line: str) -> bool:
+        await asyncio.sleep(0.2)
+        return False
+
+    server.on("UID FETCH", slow)
+    connected = await connect(account(server), SHORT)
+    await connected.examine(INBOX)
+    found = await asyncio.gather(*(connected.fetch_sizes([uid]) for uid in (1, 2, 3)))
+    connected.abort()
+
+    assert [list(each) for each in found] == [[1], [2], [3]]
+
+
+# Gmail
+
+
+async def test_gmails_own_marks(server: FakeServer) -> None:
+    """Asked for where they are offered; labels are quoted, atoms or literals, in modified UTF-7."""
+    server.capabilities = ["IMAP4rev1", "X-GM-EXT-1"]
+    server.inbox.append(mail(1))
+    answer = said("""
+* 1 FETCH (X-GM-THRID 1278455344230334865 X-GM-MSGID 18446744073709551615 X-GM-LABELS ("\\\\Inbox" B "M&APw-ller" {*}
+⟦a "b"⟧) UID 1 RFC822.SIZE 5 INTERNALDATE "22-Nov-2026 12:00:00 +0000" BODY[HEADER.FIELDS (FROM)] {*}
+⟦A: b
+
+⟧)
+""")
+
+    async def reply(peer: FakeConnection, tag: str, line: str) -> bool:
+        await peer.send(answer.replace(b"HEADER.FIELDS (FROM)", b"" if "PEEK[]" in line else b"HEADER.FIELDS (FROM)"))
+        await peer.say(f"{tag} OK")
+        return True
+
+    server.on("UID FETCH", reply)
+    connected = await connect(account(server), SHORT)
+    await connected.examine(INBOX)
+    marks = GmailMarks(2**64 - 1, 1278455344230334865, ("\\Inbox", "B", "Müller", 'a "b"'))
+
+    assert [message.gmail for message in await connected.fetch_headers([1], FIELDS)] == [marks]
+    assert [message.gmail for message in await connected.fetch_whole([1], 10)] == [marks]
+    whole = await connected.fetch_pieces(1)
+    assert whole is not None
+    assert whole.gmail == marks
+    assert all("X-GM-MSGID X-GM-THRID X-GM-LABELS" in line for line in server.commands[-3:])
+    connected.abort()
+
+
+async def test_elsewhere_gmails_marks_are_not_asked_for(server: FakeServer, connection: Connection) -> None:
+    await connection.examine(INBOX)
+    (message,) = await connection.fetch_headers([1], FIELDS)
+
+    assert "X-GM" not in server.commands[-1]
+    assert message.gmail is None
 
 
 async def test_commands_wait_for_each_other(connection: Connection) -> None:
@@ -649,13 +920,23 @@ async def test_cancelling_a_command_ends_the_connection(server: FakeServer, conn
     assert connection.lost
 
 
+@pytest.mark.parametrize("what", ["FETCH", "SEARCH"])
 async def test_an_answer_without_end(
-    connection: Connection, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+    connection: Connection, server: FakeServer, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(client, "_ANSWER_LIMIT", 300)
+    """Whatever is asked for, so that no server fills the memory."""
+
+    async def endless(peer: FakeConnection, tag: str, line: str) -> bool:
+        while True:
+            await peer.send(b"* 1 FETCH (UID 1 BODY[HEADER.FIELDS (FROM)] {900}\r\n" + b"x" * 900 + b")\r\n")
+
+    monkeypatch.setattr(client, "_FETCH_ROOM", 5_000)
+    monkeypatch.setattr(client, "_ANSWER_LIMIT", 5_000)
+    server.on("UID FETCH", endless)
+    server.on("UID SEARCH", endless)
     await connection.examine(INBOX)
     with pytest.raises(TooLarge):
-        await connection.fetch_headers([1, 2, 3], FIELDS)
+        await (connection.fetch_headers([1, 2, 3], FIELDS) if what == "FETCH" else connection.uid_search("ALL"))
 
     assert connection.lost
 
@@ -679,10 +960,10 @@ async def test_logout_is_polite_and_cannot_fail(server: FakeServer, connection: 
 def test_nothing_that_writes_is_in_the_code() -> None:
     """A server is only read: not one of these commands is ever named."""
     code = " ".join(path.read_text() for path in Path(client.__file__).parent.glob("*.py"))
-    asked = set(re.findall(r'_(?:ask|exchange)\(\s*"([A-Z]+)"', code))
+    asked = set(re.findall(r'(?:_(?:ask|exchange)\(\s*|"UID", )"([A-Z]+)"', code))
 
     assert asked == {
         "CAPABILITY", "LOGIN", "AUTHENTICATE", "STARTTLS", "LIST", "EXAMINE", "STATUS", "SEARCH", "FETCH", "IDLE",
-        "NOOP", "LOGOUT",
+        "NOOP", "LOGOUT", "ENABLE", "NOTIFY", "ID",
     }  # fmt: skip
     assert set(re.findall(r"[( ](BODY[.A-Z]*)\[", re.sub(r'"BODY\[|`BODY\[', "", code))) <= {"BODY.PEEK"}

@@ -15,6 +15,11 @@ ANSWERS = {
     "a bug of theirs": ("SERVERBUG", "oops", True, None),
     "in use": ("INUSE", "locked", True, None),
     "throttled with a time": ("THROTTLED", "Suggested Backoff Time: 294123 milliseconds", True, 294.123),
+    "too many connections, as Dovecot says it": ("UNAVAILABLE", "Maximum number of connections exceeded", True, None),
+    "Gmail's bytes of the day": ("OVERQUOTA", "Account exceeded command or bandwidth limits.", True, 1_800.0),
+    "the same by code alone": ("OVERQUOTA", "Enough", True, 1_800.0),
+    "Yahoo's rate": ("LIMIT", "UID FETCH Rate limit hit.", True, 1_800.0),
+    "a rate with a time": ("LIMIT", "Rate limit. Suggested Backoff Time: 9000 milliseconds", True, 9.0),
     "a mailbox server that is away": ("", "User is authenticated but not connected.", True, 60.0),
 }
 
@@ -24,6 +29,19 @@ def test_answers(code: str, text: str, transient: bool, retry_after: float | Non
     refused = Refused("LOGIN", "NO", code, text)
 
     assert (transient, retry_after) == (refused.transient, refused.retry_after)
+
+
+@pytest.mark.parametrize(
+    ("text", "full"),
+    [
+        ("Too many simultaneous connections. (Failure)", True),
+        ("Maximum number of connections from user+IP exceeded (mail_max_userip_connections=1)", True),
+        ("Rate limit hit", False),
+    ],
+)
+def test_that_no_connection_is_left(text: str, full: bool) -> None:
+    assert Refused("LOGIN", "NO", "LIMIT", text).no_connection_left is full
+    assert Unreachable("login", text).no_connection_left is full
 
 
 def test_words_of_a_server_stay_on_one_line() -> None:

@@ -3,8 +3,16 @@
 import re
 
 _TEXT_LIMIT = 300
-_TRANSIENT_CODES = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "THROTTLED"})
-_TRANSIENT_TEXT = re.compile(r"too many (simultaneous )?connections|temporar|try again|not connected|throttl", re.I)
+_TRANSIENT_CODES = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "THROTTLED", "OVERQUOTA"})
+_TRANSIENT_TEXT = re.compile(
+    r"too many (simultaneous )?connections|number of connections|temporar|try again|not connected|throttl|rate limit",
+    re.I,
+)
+_CONNECTIONS = re.compile(r"too many (simultaneous )?connections|number of connections", re.I)
+_TOO_MUCH = re.compile(r"\[OVERQUOTA\]|bandwidth limit|rate limit", re.I)
+"""We have asked for too much: Gmail ("Account exceeded command or bandwidth limits", with OVERQUOTA, which for who
+stores nothing can mean nothing else) and Yahoo ("Rate limit hit")."""
+_TOO_MUCH_WAIT = 1_800.0
 _SUGGESTED = re.compile(r"Suggested Backoff Time: ([0-9]{1,9}) milliseconds", re.I)
 _NOT_CONNECTED = re.compile(r"authenticated but not connected", re.I)
 
@@ -14,8 +22,11 @@ class ImapError(Exception):
 
     def __init__(self, message: str, text: str = "") -> None:
         super().__init__(message)
-        self.retry_after = _retry_after(text or message)
-        """Seconds that the server asked us to stay away, None if it did not."""
+        said = text or message
+        self.retry_after = _retry_after(said)
+        """Seconds that the server asked us to stay away, or that it wants as is known; None for neither."""
+        self.no_connection_left = bool(_CONNECTIONS.search(said))
+        """The server permits no more connections than there are."""
 
 
 class Unreachable(ImapError):
@@ -35,7 +46,7 @@ class Refused(ImapError):
 
     def __init__(self, command: str, condition: str, code: str, text: str) -> None:
         bracketed = f"[{code}] " if code else ""
-        super().__init__(f"{command}: {condition} {bracketed}{printable(text)}", text)
+        super().__init__(f"{command}: {condition} {bracketed}{printable(text)}", f"{bracketed}{text}")
         self.command = command
         self.condition = condition
         self.code = code
@@ -51,6 +62,10 @@ class NoPassword(ImapError):
     """The password could not be had (its file, variable or command failed), or cannot be sent."""
 
 
+class NoToken(NoPassword):
+    """There is no OAuth token: nobody has logged in yet, or the provider has revoked it."""
+
+
 class LoginRefused(Refused):
     """Name or password are wrong, expired or not permitted: asking again soon makes it worse."""
 
@@ -64,4 +79,6 @@ def printable(text: str) -> str:
 def _retry_after(text: str) -> float | None:
     if suggested := _SUGGESTED.search(text):
         return int(suggested[1]) / 1000
+    if _TOO_MUCH.search(text):
+        return _TOO_MUCH_WAIT
     return 60.0 if _NOT_CONNECTED.search(text) else None

@@ -11,10 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TypeAlias
+from io import BytesIO
+from typing import NamedTuple, TypeAlias
 
-Value: TypeAlias = "str | bytes | tuple[Value, ...] | None"
-"""An atom or number is a str, a quoted string or literal is bytes, NIL is None, a parenthesised list is a tuple."""
+Value: TypeAlias = "str | bytes | int | tuple[Value, ...] | None"
+"""An atom is a str, a quoted string or literal is bytes, NIL is None, a parenthesised list is a tuple.
+
+A number is a str too, but UID and RFC822.SIZE of a FETCH, which are int.
+"""
 
 
 class ProtocolError(Exception):
@@ -135,8 +139,17 @@ class Expunged:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetch:
-    """FETCH: attributes of one message (RFC 9051, 7.5.2)."""
+class Vanished:
+    """UIDs of messages that are gone, as ranges with both ends (RFC 7162, 3.2.10)."""
+
+    earlier: bool
+    """True: before the mailbox was opened, in answer to a command; so no message number changes."""
+    ranges: tuple[tuple[int, int], ...]
+    """May name UIDs that never were."""
+
+
+class Fetch(NamedTuple):
+    """FETCH: attributes of one message (RFC 9051, 7.5.2). A tuple, for there is one for each message."""
 
     sequence: int
     items: Mapping[str, Value]
@@ -146,19 +159,32 @@ class Fetch:
     def uid(self) -> int | None:
         """None where the server sent none: an announcement of changed flags, for instance."""
         value = self.items.get("UID")
-        return None if value is None else number(value)
+        return value if isinstance(value, int) else None
+
+    @property
+    def size(self) -> int:
+        """RFC822.SIZE; 0 where the server sent none."""
+        value = self.items.get("RFC822.SIZE")
+        return value if isinstance(value, int) else 0
 
     def bytes_of(self, name: str) -> bytes | None:
         """The string under a name, None if the server sent NIL or nothing."""
         value = self.items.get(name)
-        if isinstance(value, str):
-            return value.encode("latin-1")
-        return value if isinstance(value, bytes) else None
+        if isinstance(value, bytes):
+            return value
+        return value.encode("latin-1") if isinstance(value, str) else None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerId:
+    """ID: what the server says of itself (RFC 2971, 3.2), names in lower case."""
+
+    fields: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """A response that we do not know or do not use: RECENT, ID, NAMESPACE, VANISHED, extensions to come."""
+    """A response that we do not know or do not use: RECENT, NAMESPACE, extensions to come."""
 
     name: str
 
@@ -174,7 +200,9 @@ Response: TypeAlias = (
     | Flags
     | Exists
     | Expunged
+    | Vanished
     | Fetch
+    | ServerId
     | Other
 )
 
@@ -197,12 +225,13 @@ _TOKEN = re.compile(
     rb"|([\s\S]))",
     re.IGNORECASE,
 )
-_PLAIN_FETCH = re.compile(
+_USUAL_FETCH = re.compile(
     rb"\* ([0-9]{1,20}) FETCH \("
-    rb'((?:(?!NIL )[A-Z][A-Z0-9.]*+ (?:[0-9]{1,20}|"[^"\\]*+") )*+)'
-    rb"(BODY\[[A-Z.]*+(?: \([A-Za-z0-9 -]*+\))?\](?:<[0-9]+>)?) \{([0-9]{1,20})\}"
+    rb'(?:(?:UID ([0-9]{1,20})|RFC822\.SIZE ([0-9]{1,20})|INTERNALDATE "([^"\\\r\n]{0,40})")(?: |(?=\)))){1,3}'
+    rb"(?:(BODY\[(?:HEADER\.FIELDS \([A-Za-z0-9 -]{1,4000}\))?\](?:<[0-9]{1,20}>)?) \{([0-9]{1,20})\}|\))\r\n"
 )
-_PLAIN_PAIR = re.compile(rb'([A-Z0-9.]+) (?:([0-9]+)|"([^"]*)") ')
+_NUMBERS = frozenset({"UID", "RFC822.SIZE"})
+"""The attributes of a FETCH that are numbers, and are used as such."""
 _CR, _LF = 0x0D, 0x0A
 _OPEN, _CLOSE, _QUOTED, _LITERAL, _ATOM = 1, 2, 3, 4, 5
 _ESCAPED = re.compile(rb"\\([\s\S])")
@@ -210,6 +239,8 @@ _ESCAPED = re.compile(rb"\\([\s\S])")
 
 def number(value: Value) -> int:
     """A number of the grammar, at most 20 digits. Raises ProtocolError."""
+    if isinstance(value, int):
+        return value
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return int(value)
     raise ProtocolError("a number was expected")
@@ -229,16 +260,23 @@ def attribute_name(atom: str) -> str:
     return f"{name}[{text.split(' ', 1)[0]}]{origin}"
 
 
+@lru_cache(maxsize=64)
+def _section_name(section: bytes) -> str:
+    return attribute_name(section.decode("ascii"))
+
+
 class _Building:
     """A response of which literals are still to come: its values so far, and the lists that are open."""
 
-    __slots__ = ("count", "literals", "name", "number", "open", "plain")
+    __slots__ = ("begins", "count", "literals", "name", "number", "open", "plain")
 
-    def __init__(self, name: str, number: int | None, *, plain: bool) -> None:
+    def __init__(self, name: str, number: int | None, *, plain: bool, begins: int = 0) -> None:
         self.name = name
         self.number = number
         self.plain = plain
         """The response is unknown: only its literals are looked for, its values are nobody's business."""
+        self.begins = begins
+        """Where its values begin in its first line."""
         self.open: list[list[Value]] = [[]]
         self.count = 0
         self.literals = 0
@@ -251,7 +289,8 @@ class Parser:
         self._limits = limits or Limits()
         self._line = bytearray()
         """The beginning of a line whose end has not come yet."""
-        self._literal = bytearray()
+        self._literal: BytesIO | None = None
+        """The beginning of a literal whose end has not come yet: gives its bytes away without another copy."""
         self._missing = 0
         """Bytes of the literal that are still to come; while there are any, `_line` is empty."""
         self._building: _Building | None = None
@@ -284,6 +323,11 @@ class Parser:
             if self._missing:
                 position = self._take_literal(data, position)
                 continue
+            if not self._line and self._building is None:
+                usual = _USUAL_FETCH.match(data, position)
+                if usual is not None and usual.end() - position <= self._limits.line:
+                    position = self._take_usual(data, usual, responses)
+                    continue
             if self._line and self._line[-1] == _CR and data[position] == _LF:
                 del self._line[-1]
                 end = position
@@ -298,21 +342,51 @@ class Parser:
             position = after
             self._take_line(line, responses)
 
+    def _take_usual(self, data: bytes, match: re.Match[bytes], responses: list[Response]) -> int:
+        """A FETCH as nearly all are: numbers, a date, then perhaps a body as a literal. Where to go on.
+
+        The same comes out as by the grammar, at a fifth of the cost.
+        """
+        sequence, uid, size, date, section, length = match.groups()
+        items: dict[str, Value] = {}
+        if uid is not None:
+            items["UID"] = int(uid)
+        if size is not None:
+            items["RFC822.SIZE"] = int(size)
+        if date is not None:
+            items["INTERNALDATE"] = date
+        begin = match.end()
+        if section is None:
+            responses.append(Fetch(int(sequence), items))
+            return begin
+        end = begin + int(length)
+        if end - begin <= self._limits.literals and data.startswith(b")\r\n", end):
+            items[_section_name(section)] = data[begin:end]
+            responses.append(Fetch(int(sequence), items))
+            return end + 3
+        building = _Building("FETCH", int(sequence), plain=False)
+        values = [value for item in items.items() for value in item]
+        building.open.append([*values, section.decode("ascii")])
+        building.count = 2 * len(items) + 3  # as the grammar counts: the list, names and values, the literal
+        self._expect(building, end - begin)
+        return begin
+
     def _take_literal(self, data: bytes, position: int) -> int:
         end = position + self._missing
-        if end <= len(data) and not self._literal:
-            self._end_literal(data[position:end])
-            return end
-        piece = data[position:end]
-        self._literal += piece
-        self._missing -= len(piece)
+        if self._literal is None:
+            if end <= len(data):
+                self._end_literal(data[position:end])
+                return end
+            self._literal = BytesIO()
+        taken = self._literal.write(memoryview(data)[position:end])
+        self._missing -= taken
         if not self._missing:
-            self._end_literal(bytes(self._literal))
-        return position + len(piece)
+            self._end_literal(self._literal.getvalue())
+        return position + taken
 
     def _end_literal(self, value: bytes) -> None:
         self._missing = 0
-        self._literal = bytearray()
+        self._literal = None
         if self._building is not None and not self._building.plain:
             self._building.open[-1].append(value)
 
@@ -335,15 +409,12 @@ class Parser:
     def _take_line(self, line: bytes, responses: list[Response]) -> None:
         building = self._building
         if building is None:
-            if fetch := _PLAIN_FETCH.fullmatch(line):
-                self._expect(*_plain_fetch(fetch, self._limits))
-                return
             begun = self._begin(line)
-            if not isinstance(begun, tuple):
+            if not isinstance(begun, _Building):
                 if begun is not None:
                     responses.append(begun)
                 return
-            building, position = begun
+            building, position = begun, begun.begins
         else:
             position = 0
         literal = _scan(line, building) if building.plain else _tokenise(line, position, building, self._limits)
@@ -364,8 +435,8 @@ class Parser:
         else:
             self._end_literal(b"")
 
-    def _begin(self, line: bytes) -> "Response | tuple[_Building, int] | None":
-        """A response that ends with this line, or one that is to be taken apart from a position on; None: nothing."""
+    def _begin(self, line: bytes) -> "Response | _Building | None":
+        """A response that ends with this line, or one that is to be taken apart; None: nothing."""
         if not line:
             return None  # some servers send an empty line too many
         if line.startswith(b"+"):
@@ -380,7 +451,7 @@ class Parser:
         counted = int(data[1]) if data[1] else None
         if name == "SEARCH" and counted is None:
             return _search(line, data.end(2))
-        return _Building(name, counted, plain=name not in _KNOWN), data.end(2)
+        return _Building(name, counted, plain=name not in _KNOWN, begins=data.end(2))
 
 
 def _status(match: re.Match[bytes]) -> Status:
@@ -396,21 +467,6 @@ def _status(match: re.Match[bytes]) -> Status:
         argument.decode("latin-1"),
         text.decode("utf-8", "replace"),
     )
-
-
-def _plain_fetch(match: re.Match[bytes], limits: Limits) -> tuple[_Building, int]:
-    """The usual beginning of a FETCH, at a third of the cost: numbers and strings, then a body as a literal."""
-    building = _Building("FETCH", int(match[1]), plain=False)
-    items: list[Value] = []
-    for name, digits, quoted in _PLAIN_PAIR.findall(match[2]):
-        items.append(name.decode("ascii"))
-        items.append(digits.decode("ascii") if digits else quoted)
-    items.append(match[3].decode("ascii"))
-    if len(items) > limits.values:
-        raise TooLarge(f"more than {limits.values} values in one response")
-    building.count = len(items) + 1
-    building.open.append(items)
-    return building, int(match[4])
 
 
 def _search(line: bytes, position: int) -> Search:
@@ -490,7 +546,8 @@ def _fetch(counted: int | None, values: list[Value]) -> Response:
         name = items[at]
         if not isinstance(name, str):
             raise TypeError
-        named[attribute_name(name)] = items[at + 1]
+        name, value = attribute_name(name), items[at + 1]
+        named[name] = number(value) if name in _NUMBERS and value is not None else value
     return Fetch(_required(counted), named)
 
 
@@ -500,6 +557,22 @@ def _exists(counted: int | None, values: list[Value]) -> Response:
 
 def _expunged(counted: int | None, values: list[Value]) -> Response:
     return Expunged(_required(counted))
+
+
+def _vanished(counted: int | None, values: list[Value]) -> Response:
+    *marks, uids = values
+    earlier = any(isinstance(mark, tuple) and "EARLIER" in map(_word, mark) for mark in marks)
+    return Vanished(earlier, ranges_of(_word(uids)))
+
+
+def ranges_of(text: str) -> tuple[tuple[int, int], ...]:
+    """A sequence set without `*` (RFC 9051, 9) as ranges, ascending within each. Raises ProtocolError."""
+    found = []
+    for part in text.split(","):
+        low, colon, high = part.partition(":")
+        ends = number(low), number(high if colon else low)
+        found.append((min(ends), max(ends)))
+    return tuple(found)
 
 
 def _capabilities(counted: int | None, values: list[Value]) -> Response:
@@ -548,6 +621,17 @@ def _extended_search(counted: int | None, values: list[Value]) -> Response:
     return ExtendedSearch(tag, uid, items)
 
 
+def _server_id(counted: int | None, values: list[Value]) -> Response:
+    """Nothing depends on it, so what is not as it should be is left out."""
+    pairs = values[0] if values and isinstance(values[0], tuple) else ()
+    fields = {
+        _octets(name).decode("utf-8", "replace").lower(): _octets(value).decode("utf-8", "replace")
+        for name, value in zip(pairs[::2], pairs[1::2], strict=False)
+        if isinstance(name, str | bytes) and isinstance(value, str | bytes)
+    }
+    return ServerId(fields)
+
+
 def _word(value: Value) -> str:
     if not isinstance(value, str):
         raise TypeError
@@ -558,7 +642,7 @@ def _octets(value: Value) -> bytes:
     """An astring; NIL is a legal name."""
     if value is None:
         return b"NIL"
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | int):
         raise TypeError
     return value.encode("latin-1") if isinstance(value, str) else value
 
@@ -567,12 +651,14 @@ _KNOWN = {
     "FETCH": _fetch,
     "EXISTS": _exists,
     "EXPUNGE": _expunged,
+    "VANISHED": _vanished,
     "CAPABILITY": _capabilities,
     "LIST": _listed,
     "LSUB": _listed,
     "STATUS": _mailbox_status,
     "FLAGS": _flags,
     "ESEARCH": _extended_search,
+    "ID": _server_id,
 }
 
 
@@ -586,6 +672,11 @@ _MONTHS = {
     )
 }
 
+_HOURS = {b"%02d:" % hour: 3_600 * hour for hour in range(24)}
+_MINUTES = {b"%02d:" % minute: 60 * minute for minute in range(60)}
+_SECONDS = {b"%02d" % second: min(second, 59) for second in range(61)}
+"""A leap second is the last second of its minute here."""
+
 
 def internal_date(value: bytes | None) -> datetime | None:
     """A date-time of the grammar (RFC 9051, 9) in UTC; None if it is none.
@@ -593,13 +684,31 @@ def internal_date(value: bytes | None) -> datetime | None:
     >>> internal_date(b"22-Nov-2026 10:00:00 +0100")
     datetime.datetime(2026, 11, 22, 9, 0, tzinfo=datetime.timezone.utc)
     """
-    match = _INTERNAL_DATE.fullmatch(value or b"")
+    if value is None:
+        return None
+    try:
+        seconds = _HOURS[value[12:15]] + _MINUTES[value[15:18]] + _SECONDS[value[18:20]]
+        midnight = _midnight(value[:12], value[20:])
+        if midnight is not None:
+            return midnight + timedelta(0, seconds)
+    except (KeyError, OverflowError):
+        pass  # not the usual form, or at the end of all time
+    return _read_date(value)
+
+
+@lru_cache(maxsize=512)
+def _midnight(day: bytes, zone: bytes) -> datetime | None:
+    """The beginning of a day: mail that is fetched together shares its days."""
+    return _read_date(day + b"00:00:00" + zone) if len(day) == 12 and len(zone) <= 6 else None
+
+
+def _read_date(value: bytes) -> datetime | None:
+    match = _INTERNAL_DATE.fullmatch(value)
     if match is None:
         return None
     day, month, year, hour, minute, second, sign, off_hours, off_minutes = match.groups()
     offset = timedelta(hours=int(off_hours), minutes=int(off_minutes))
     try:
-        # A leap second is the last second of its minute here.
         local = datetime(
             int(year), _MONTHS[month.lower()], int(day), int(hour), int(minute), min(int(second), 59), tzinfo=UTC
         )

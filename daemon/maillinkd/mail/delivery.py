@@ -3,15 +3,34 @@
 Both doors and `ingest` know these values; so neither needs to know the other.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Awaitable, Collection, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+from maillinkd.mail.message import Message
+from maillinkd.mail.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
-    """One message that an IMAP FETCH brought."""
+class GmailMarks:
+    """What Gmail alone says of a message (X-GM-EXT-1)."""
+
+    message_id: int
+    """X-GM-MSGID: the same in every folder, unsigned, 64 bits."""
+    thread_id: int
+    """X-GM-THRID: Gmail's own conversation, a hint at most. 0: not given."""
+    labels: tuple[str, ...]
+    """X-GM-LABELS, decoded, in the server's order; those of the system begin with a backslash ("\\Inbox")."""
+
+    @property
+    def is_draft(self) -> bool:
+        """All Mail holds drafts too, each version anew; what is sent in the end is a message of its own."""
+        return any(label.lower() in ("\\draft", "\\drafts") for label in self.labels)
+
+
+class Fetched(NamedTuple):
+    """One message that an IMAP FETCH brought. A tuple, for a first sync makes one for each message."""
 
     uid: int
     headers: bytes
@@ -22,6 +41,8 @@ class Fetched:
     """INTERNALDATE, UTC."""
     size: int
     """RFC822.SIZE, bytes."""
+    gmail: GmailMarks | None = None
+    """None elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +58,45 @@ class FolderCursor:
     """The first sync goes back to this date (INTERNALDATE), fixed when it began; None: everything."""
     before_since: int
     """UIDs up to here that have no occurrence lie before `since`: filtered, reason `before_since`. 0: none."""
+    stand: "Stand | None" = field(default=None, compare=False)
+    """A memory beside the position, kept by `Ledger.settled`: None if the folder was never read to the end."""
 
     @property
     def first_sync_done(self) -> bool:
         return self.bottom == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """How a folder stood on the server when it was last read to the end: what the next look is held against."""
+
+    uidvalidity: int
+    uidnext: int | None
+    messages: int
+    modseq: int | None
+    """HIGHESTMODSEQ (RFC 7162), None where the server keeps none."""
+    gone_marked: bool
+    """What was expunged until then is marked as gone."""
+    compared_at: datetime
+    """When every UID on the server was last compared with the ledger, UTC."""
+
+
+class Packed(NamedTuple):
+    """A whole message as it is to be stored."""
+
+    sha256: bytes
+    size: int
+    beginning: bytes
+    """Compressed; all of it, unless it is large."""
+
+
+class Parsed(NamedTuple):
+    """What was made of a message on its way to be filed."""
+
+    message: Message | str
+    """Or why it cannot be read."""
+    packed: Packed | None
+    """None where the whole message is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +112,23 @@ class FolderBatch:
     """UIDs that the server announced or that we stored, and that it no longer has (expunged)."""
     first_sync: bool = False
     """This batch is a chunk of the folder's first sync (linking.md L26): what it decides is provisional."""
+    reading: Awaitable[Sequence[Parsed]] | None = field(default=None, compare=False)
+    """What `Ledger.begin_reading` gave for these messages; None where nobody asked it."""
+
+
+GONE = "gone"
+"""The disposition of UIDs that the server no longer has, or lists and does not give."""
+LOST = "lost"
+"""What an audit calls UIDs that are marked as stored, and whose message is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """UIDs from `low` to `high`, both included, that share a disposition: stored, quarantined, gone, filtered:…"""
+
+    low: int
+    high: int
+    disposition: str
 
 
 class Ledger(Protocol):
@@ -67,11 +140,23 @@ class Ledger(Protocol):
     async def known_uids(self, mailbox: str, folder: str, uidvalidity: int, low: int, high: int) -> Collection[int]:
         """UIDs in low..high that have a disposition: stored, filtered or quarantined."""
 
+    def begin_reading(self, messages: Sequence[Fetched]) -> Awaitable[Sequence[Parsed]] | None:
+        """Begins to parse messages that are about to be filed, while others are fetched or filed."""
+
     async def file(self, batch: FolderBatch) -> None:
         """Files a batch and moves the cursor, in one transaction; returns when it is durable.
 
         Raises TemporaryFailure when nothing was filed and the same batch may be tried again.
         """
+
+    async def settled(self, mailbox: str, folder: str, stand: Stand) -> None:
+        """Keeps how a folder stood that is read to the end; `cursor` gives it back. Raises TemporaryFailure."""
+
+    async def runs(self, mailbox: str, folder: str, uidvalidity: int, low: int, high: int) -> Sequence[Run]:
+        """What became of the UIDs in low..high, ascending; `LOST` for what should be stored and is not."""
+
+    async def note_audit(self, mailbox: str, folder: str, missing: int) -> None:
+        """Keeps for `status` that a folder was audited now, and how many UIDs are missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +171,13 @@ class Received:
     """The message with dots unstuffed and CRLF line ends, without a Received field of ours."""
     received_at: datetime
     client_address: str = ""
+    """Of the client; behind a trusted relay of the one that it names, if it names one."""
     helo: str = ""
     tls: bool = False
+    relay: str = ""
+    """The trusted relay that brought it, whose Authentication-Results may be believed; "" for all others."""
+    verdict: Verdict | None = None
+    """What the check of its author came to, where that was made already."""
 
 
 class TemporaryFailure(Exception):
@@ -96,3 +186,8 @@ class TemporaryFailure(Exception):
 
 class NoSpace(TemporaryFailure):
     """The disk is full or nearly so."""
+
+
+class DiskFailed(TemporaryFailure):
+    """The disk did not take what was to be made durable. What the system holds in memory may not be what is on disk:
+    the process has to start anew."""
