@@ -9,14 +9,19 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from imap.ledger import ListLedger
-from maillinkd.imap import poller, reader
+from imap.modern_peer import EXTENSIONS, Modern
+from maillinkd.imap import poller, reader, sync
 from maillinkd.imap.account import Account, Deadlines
-from maillinkd.imap.errors import ImapError, LoginRefused, Unreachable
+from maillinkd.imap.budget import Traffic
+from maillinkd.imap.client import Connection
+from maillinkd.imap.errors import ImapError, LoginRefused, Refused, Unreachable
 from maillinkd.imap.poller import Backoff, Backoffs, MailboxState, State, Summary, follow, plan
 from maillinkd.mail.delivery import FolderBatch, FolderCursor, TemporaryFailure
 from system.imap_peer import NOON, FakeConnection, FakeFolder, FakeServer, Proxy, fetched, mail
+from system.providers import BYE_BACK_OFF, TOO_MUCH
 
 QUICK = Backoffs(Backoff(0.001, 0.01), Backoff(0.001, 0.01), Backoff(0.001, 0.01))
 SHORT = Deadlines(connect=5, command=1, search=1, bytes_per_second=1e9, idle_done=1, logout=1)
@@ -50,12 +55,22 @@ class Following:
     """A task that follows, and what it reported. `async with Following(...) as following: ...`"""
 
     def __init__(
-        self, server: FakeServer | Proxy, ledger: ListLedger, backoffs: Backoffs = QUICK, **changes: object
+        self,
+        server: FakeServer | Proxy,
+        ledger: ListLedger,
+        backoffs: Backoffs = QUICK,
+        traffic: Traffic | None = None,
+        **changes: object,
     ) -> None:
         self.states: list[MailboxState] = []
         self._reported = asyncio.Event()
         self._start = lambda: follow(
-            account(server, **changes), ledger, report=self._report, backoffs=backoffs, deadlines=SHORT
+            account(server, **changes),
+            ledger,
+            report=self._report,
+            backoffs=backoffs,
+            deadlines=SHORT,
+            traffic=traffic,
         )
 
     def _report(self, state: MailboxState) -> None:
@@ -241,7 +256,9 @@ async def test_new_mail_does_not_wait_for_a_first_sync(
     server.on("UID FETCH", deliver)
     await once(server, ledger)
 
-    assert ledger.uids("INBOX") == [7, 6, 5, 8, 4, 3, 2, 1]
+    filed = ledger.uids("INBOX")
+    assert [uid for uid in filed if uid != 8] == [7, 6, 5, 4, 3, 2, 1]
+    assert filed.index(8) < filed.index(2)  # what was on its way comes first
     assert FolderCursor(1, 8, 0, None, 0) == ledger.cursors["INBOX"]
 
 
@@ -327,7 +344,8 @@ async def test_whole_messages_that_are_gone(server: FakeServer, ledger: ListLedg
 # Faults
 
 
-async def test_a_connection_cut_at_every_byte(server: FakeServer, ledger: ListLedger) -> None:
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.torture), 3])
+async def test_a_connection_cut_at_every_byte(server: FakeServer, ledger: ListLedger, step: int) -> None:
     """No wrong batch, nothing twice, nothing missing, wherever it is cut."""
     server.folders["INBOX"] = FakeFolder()
     for number in range(1, 4):
@@ -346,7 +364,7 @@ async def test_a_connection_cut_at_every_byte(server: FakeServer, ledger: ListLe
         except Unreachable:  # so early that a pass does not try again
             await once(server, broken, folders=("INBOX", "Sent"))
         whole = len(server.connections) == made + 1
-        cut += 1
+        cut += step
 
         assert (sorted(broken.uids("INBOX")), broken.uids("Sent")) == ([1, 2, 3], [1])
         assert sorted(broken.subjects("INBOX")) == subjects
@@ -482,11 +500,11 @@ async def test_while_a_batch_is_filed_the_next_is_fetched(
     passing = asyncio.create_task(once(server, ledger))
     await ledger.waiting.wait()
     async with asyncio.timeout(5):
-        while sum("UID FETCH" in line for line in server.commands) < 3:
+        while sum("UID FETCH" in line for line in server.commands) < reader.WINDOW:
             await asyncio.sleep(0.001)
     await asyncio.sleep(0.05)  # would more be asked for, it would be now
 
-    assert sum("UID FETCH" in line for line in server.commands) == 3
+    assert sum("UID FETCH" in line for line in server.commands) == reader.WINDOW
     ledger.gate.set()
     await passing
     assert ledger.uids("INBOX") == [7, 6, 5, 4, 3, 2, 1]
@@ -855,3 +873,548 @@ def test_whatever_happens_in_the_end_all_is_there_once(
         patch.setattr(reader, "PIECE", 1_000)
         patch.setattr("maillinkd.imap.client.PIECE", 1_000)
         asyncio.run(live())
+
+
+# Looking again
+
+
+def asked(server: FakeServer, *names: str) -> list[str]:
+    """The commands of these names that were given since the last login, without arguments."""
+    start = max(at for at, line in enumerate(server.commands) if line.startswith(("AUTHENTICATE", "LOGIN")))
+    words = [" ".join(line.split(" ")[: 2 if line.startswith("UID") else 1]) for line in server.commands[start:]]
+    return [word for word in words if word in names]
+
+
+OPENS = ("EXAMINE", "UID SEARCH", "UID FETCH")
+
+
+@pytest.mark.parametrize("expunged", ["keep", "mark"])
+async def test_a_folder_that_stands_as_it_stood_is_not_opened(
+    server: FakeServer, ledger: ListLedger, expunged: str
+) -> None:
+    modern = Modern(server)
+    server.folders["Sent"] = FakeFolder()
+    server.folders["Sent"].append(mail(1))
+    folders = ("INBOX", "Sent")
+    await once(server, ledger, folders=folders, expunged=expunged)
+    await once(server, ledger, folders=folders, expunged=expunged)
+    assert asked(server, *OPENS) == []
+
+    modern.touch("Sent")
+    server.folders["Sent"].append(mail(2))
+    await once(server, ledger, folders=folders, expunged=expunged)
+    assert asked(server, *OPENS) == list(OPENS)
+    assert ledger.uids("Sent") == [1, 2]
+    await once(server, ledger, folders=folders, expunged=expunged)
+    assert asked(server, *OPENS) == []
+
+
+async def test_without_highestmodseq_a_pass_always_looks(server: FakeServer, ledger: ListLedger) -> None:
+    """One message went and another became visible below UIDNEXT: no other number tells."""
+    late = server.inbox.append(mail(8), visible=False)
+    server.inbox.append(mail(9))
+    await once(server, ledger)
+    del server.inbox.messages[2]
+    server.inbox.messages[late].visible = True
+    await once(server, ledger)
+
+    assert late in ledger.uids("INBOX")
+
+
+@pytest.mark.parametrize("extensions", [(), ("ESEARCH",), ("CONDSTORE", "ESEARCH", "ENABLE", "QRESYNC")])
+async def test_mail_that_becomes_visible_late_far_below_is_found(
+    server: FakeServer, ledger: ListLedger, extensions: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are more messages than those found explain, so every UID is compared; else none is."""
+    monkeypatch.setattr(sync, "TAIL", 2)
+    monkeypatch.setattr("maillinkd.imap.resync.WINDOW", 3)
+    modern = Modern(server, extensions)
+    server.inbox.messages[3].visible = False
+    await once(server, ledger)
+    server.inbox.append(mail(8))
+    modern.touch()
+    await once(server, ledger)
+    assert sorted(ledger.uids("INBOX")) == [1, 2, 4, 5, 6, 7, 8]
+    assert len(asked(server, "UID SEARCH")) == 1
+
+    server.inbox.messages[3].visible = True
+    modern.touch()
+    await once(server, ledger)
+    assert sorted(ledger.uids("INBOX")) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+async def test_late_mail_that_lies_before_since_is_left_alone(
+    server: FakeServer, ledger: ListLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "TAIL", 2)
+    for uid, message in server.inbox.messages.items():
+        message.received = NOON - timedelta(days=30 if uid < 4 else 0)
+    server.inbox.messages[2].visible = server.inbox.messages[4].visible = False
+    since = NOON.date() - timedelta(days=7)
+    await once(server, ledger, since=since)
+    server.inbox.messages[2].visible = server.inbox.messages[4].visible = True
+    await once(server, ledger, since=since)
+
+    assert sorted(ledger.uids("INBOX")) == [4, 5, 6, 7]
+
+
+async def test_every_uid_is_compared_now_and_then(
+    server: FakeServer, ledger: ListLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One became visible far below and another one went: without HIGHESTMODSEQ no number tells."""
+    monkeypatch.setattr(sync, "TAIL", 2)
+    server.inbox.messages[3].visible = False
+    await once(server, ledger)
+    server.inbox.messages[3].visible = True
+    del server.inbox.messages[1]
+    await once(server, ledger)
+    assert 3 not in ledger.uids("INBOX")
+
+    monkeypatch.setattr("maillinkd.imap.resync.WHOLE_EVERY", timedelta(0))
+    await once(server, ledger)
+    assert 3 in ledger.uids("INBOX")
+
+
+@pytest.mark.parametrize("extensions", [(), ("ESEARCH",), EXTENSIONS], ids=["UIDs alone", "ESEARCH", "QRESYNC"])
+async def test_what_went_while_nobody_looked_is_marked(
+    server: FakeServer, ledger: ListLedger, extensions: tuple[str, ...]
+) -> None:
+    """With QRESYNC the server names it; else all UIDs are compared, once, because there are fewer messages."""
+    modern = Modern(server, extensions)
+    await once(server, ledger, expunged="mark")
+    for uid in (2, 5, 7):
+        modern.expunge(uid)
+    server.inbox.append(mail(8))
+    modern.touch()
+    await once(server, ledger, expunged="mark")
+    searches = len(asked(server, "UID SEARCH"))
+
+    assert sorted(ledger.uids("INBOX")) == [1, 3, 4, 6, 8]
+    assert ledger.batches[-1].gone == (2, 5, 7)
+    assert searches == (1 if extensions == EXTENSIONS else 3)
+    await once(server, ledger, expunged="mark")
+    assert len(asked(server, "UID SEARCH")) == (0 if extensions == EXTENSIONS else 1)
+
+
+async def test_what_goes_is_marked_as_the_server_names_it(server: FakeServer, ledger: ListLedger) -> None:
+    modern = Modern(server)
+    async with Following(server, ledger, expunged="mark"):
+        for uid in (3, 6):
+            await _idling(server)
+            modern.expunge(uid)
+            for peer in server.connections:
+                peer.idling = False
+            await server.connections[-1].say(f"* VANISHED {uid}")
+            async with asyncio.timeout(5):
+                while uid in ledger.uids("INBOX"):
+                    await asyncio.sleep(0.001)
+
+    assert not any("UID SEARCH ALL" in line or "RETURN" in line for line in server.commands)
+
+
+async def test_without_names_all_uids_are_compared_rarely(
+    server: FakeServer, ledger: ListLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many expunges, one comparison at once and one a while after: the last of them is marked too."""
+    monkeypatch.setattr(poller, "_COMPARE_PAUSE", 0.3)
+    async with Following(server, ledger, expunged="mark"):
+        for uid in (1, 2, 3, 4, 5):
+            await _idling(server)
+            del server.inbox.messages[uid]
+            for peer in server.connections:
+                peer.idling, peer.told = False, peer.told - 1
+            await server.connections[-1].say("* 1 EXPUNGE")
+        async with asyncio.timeout(5):
+            while ledger.uids("INBOX") != [6, 7]:
+                await asyncio.sleep(0.001)
+
+    assert server.commands.count("UID SEARCH ALL") in {1, 2}
+
+
+async def test_from_now_on_what_went_is_marked(server: FakeServer, ledger: ListLedger) -> None:
+    """`expunged` was "keep" so far: what went then is marked as well."""
+    modern = Modern(server)
+    await once(server, ledger)
+    modern.expunge(2)
+    await once(server, ledger)
+    await once(server, ledger, expunged="mark")
+
+    assert ledger.uids("INBOX") == [1, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("validity", [0, 2**31, 2**40])
+async def test_uidvalidity_of_any_size(server: FakeServer, ledger: ListLedger, validity: int) -> None:
+    Modern(server)
+    server.inbox.uidvalidity = validity
+    await once(server, ledger)
+    await once(server, ledger)
+
+    assert ledger.cursors["INBOX"].uidvalidity == validity
+    assert asked(server, *OPENS) == []
+
+
+async def test_a_uidvalidity_that_changes_again_and_again_raises_an_alarm_and_stops_nothing(
+    server: FakeServer, ledger: ListLedger
+) -> None:
+    with capture_logs() as lines:
+        async with Following(server, ledger):
+            for validity in range(2, 52):
+                await _idling(server)
+                server.inbox.uidvalidity = validity
+                for peer in server.connections:
+                    peer.idling = False
+                await server.drop_all()
+                async with asyncio.timeout(10):
+                    while ledger.cursors["INBOX"].uidvalidity != validity or len(ledger.uids("INBOX")) < 7:
+                        await asyncio.sleep(0.001)
+
+    said = [line["log_level"] for line in lines if line["event"] == "imap uidvalidity changed"]
+    assert said == ["warning"] * 5 + ["error"] * 45
+    assert len(ledger.subjects("INBOX")) == 51 * 7
+
+
+# Announcements (RFC 5465)
+
+
+async def test_every_folder_announces_by_notify(server: FakeServer, ledger: ListLedger) -> None:
+    """On one connection, and none is asked for in between."""
+    modern = Modern(server)
+    server.folders["Sent"], server.folders["Other"] = FakeFolder(), FakeFolder()
+    async with Following(server, ledger, folders=("INBOX", "Sent", "Other"), poll_interval=3_600) as following:
+        for number in range(1, 4):
+            for name in ("Sent", "Other", "INBOX"):
+                state = await following.until(lambda state: state.waits_for.startswith("NOTIFY"))
+                await _idling(server)
+                server.folders[name].append(mail(number))
+                modern.touch(name)
+                await modern.announce(name)
+                await server.announce()
+                await ledger.until(number + (7 if name == "INBOX" else 0), name)
+
+    assert state.waits_for == "NOTIFY: 3 folders"
+    assert state.next_look is not None
+    assert len(server.connections) == 1
+    assert (ledger.uids("Sent"), ledger.uids("Other"), len(ledger.uids("INBOX"))) == ([1, 2, 3], [1, 2, 3], 10)
+
+
+async def test_mail_that_came_before_the_server_took_note_is_found(server: FakeServer, ledger: ListLedger) -> None:
+    modern = Modern(server)
+    server.folders["Sent"] = FakeFolder()
+
+    async def late(peer: FakeConnection, tag: str, line: str) -> bool:
+        server.folders["Sent"].append(mail(1))
+        modern.touch("Sent")
+        await peer.say(f"{tag} OK done")
+        return True
+
+    server.on("NOTIFY", late)
+    async with Following(server, ledger, folders=("INBOX", "Sent"), poll_interval=3_600):
+        await ledger.until(1, "Sent")
+
+
+async def test_a_folder_made_later_is_announced_and_followed(server: FakeServer, ledger: ListLedger) -> None:
+    modern = Modern(server)
+    async with Following(server, ledger, folders=("*",), poll_interval=3_600):
+        await _idling(server)
+        server.folders["New"] = FakeFolder()
+        server.folders["New"].append(mail(1))
+        await server.connections[-1].say('* LIST () "/" "New"')
+        await ledger.until(1, "New")
+        async with asyncio.timeout(5):
+            while len(modern.notified) < 2:
+                await asyncio.sleep(0.001)
+        await _idling(server)
+        server.folders["New"].append(mail(2))
+        modern.touch("New")
+        await modern.announce("New")
+        await ledger.until(2, "New")
+
+    assert '"New"' in [line for line in server.commands if line.startswith("NOTIFY")][-1]
+
+
+async def test_a_server_that_refuses_to_notify_is_watched_by_idle(server: FakeServer, ledger: ListLedger) -> None:
+    """Said once, whatever connections follow."""
+    Modern(server)
+    server.on("NOTIFY", "{tag} NO [BADEVENT (MessageNew MessageExpunge)] not that")
+    server.folders["Sent"] = FakeFolder()
+    with capture_logs() as lines:
+        async with Following(server, ledger, folders=("INBOX", "Sent"), poll_interval=0.05) as following:
+            for number in range(1, 4):
+                await following.until(lambda state: state.waits_for.startswith("IDLE: INBOX; 1 more every"))
+                server.folders["Sent"].append(mail(number))
+                await ledger.until(number, "Sent")
+                await server.drop_all()
+
+    assert [line["log_level"] for line in lines if line["event"].startswith("imap notify refused")] == ["warning"]
+    assert sum(line.startswith("NOTIFY") for line in server.commands) == 1
+
+
+async def test_a_server_that_stops_to_notify_is_asked_again_and_in_the_end_no_more(
+    server: FakeServer, ledger: ListLedger
+) -> None:
+    """NOTIFICATIONOVERFLOW (RFC 5465, 5.8): what it did not say is looked for."""
+    modern = Modern(server)
+    server.folders["Sent"] = FakeFolder()
+    async with Following(server, ledger, folders=("INBOX", "Sent"), poll_interval=3_600) as following:
+        for number in range(1, 5):
+            await following.until(lambda state: state.state is State.WATCHING)
+            await _idling(server)
+            server.folders["Sent"].append(mail(number))
+            modern.touch("Sent")
+            for peer in server.connections:
+                peer.idling = False
+            await server.connections[-1].say("* OK [NOTIFICATIONOVERFLOW] too much")
+            await ledger.until(number, "Sent")
+        await following.until(lambda state: state.waits_for.startswith("IDLE"))
+
+    assert sum(line.startswith("NOTIFY") for line in server.commands) == 4
+
+
+async def test_the_silent_death_of_notify_is_noticed(server: FakeServer, ledger: ListLedger) -> None:
+    Modern(server)
+    server.folders["Sent"] = FakeFolder()
+    deadlines = replace(SHORT, connect=0.1, idle_renew=0.1, idle_done=0.1, command=0.3)
+    async with Proxy("127.0.0.1", server.port) as proxy:
+        task = asyncio.create_task(
+            follow(account(proxy, folders=("INBOX", "Sent")), ledger, deadlines=deadlines, backoffs=QUICK)
+        )
+        await ledger.until(7)
+        await _idling(server)
+        proxy.silent.set()
+        server.folders["Sent"].append(mail(1))
+        async with asyncio.timeout(5):
+            while len(server.connections) < 2:
+                await asyncio.sleep(0.01)
+                if server.connections[0].writer.transport.is_closing():
+                    proxy.silent.clear()
+        await ledger.until(1, "Sent")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_a_server_without_uidnext_is_polled_without_a_gap(server: FakeServer, ledger: ListLedger) -> None:
+    """One comes and another goes between two looks: as many messages as before."""
+    server.says_uidnext = False
+    server.folders["Sent"] = FakeFolder()
+    server.folders["Sent"].append(mail(1))
+    async with Following(server, ledger, folders=("INBOX", "Sent"), poll_interval=0.02) as following:
+        await following.until(lambda state: state.state is State.WATCHING)
+        del server.folders["Sent"].messages[1]
+        server.folders["Sent"].append(mail(2))
+        await ledger.until(2, "Sent")
+
+
+async def test_how_much_of_a_first_sync_is_left(
+    server: FakeServer, ledger: ListLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "CHUNK", 3)
+    async with Following(server, ledger) as following:
+        await following.until(lambda state: state.state is State.WATCHING)
+
+    assert list(dict.fromkeys(state.first_sync for state in following.states)) == [0, 4, 1]
+    assert following.states[-1].first_sync == 0
+
+
+# The provider's limits
+
+HOUR = timedelta(hours=1)
+
+
+class Clock:
+    """What time it is, for the bytes of a day."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = NOON
+        monkeypatch.setattr(poller, "_now", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def used(octets: int) -> Traffic:
+    return Traffic().plus(octets, NOON)
+
+
+def fetches(server: FakeServer) -> list[str]:
+    return [line for line in server.commands if "BODY.PEEK" in line]
+
+
+async def test_a_first_sync_waits_for_the_bytes_of_another_day_while_new_mail_goes_on(
+    server: FakeServer, ledger: ListLedger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest chunk goes in, the next is too much; new mail has a tenth for itself. Nothing is skipped."""
+    monkeypatch.setattr(reader, "CHUNK", 3)
+    with capture_logs() as lines:
+        async with Following(server, ledger, traffic=used(82_000), bytes_a_day=100_000) as following:
+            waits = await following.until(lambda state: state.state is State.WAITING)
+            read = sorted(ledger.uids("INBOX"))
+            server.inbox.append(mail(8))
+            await server.announce()
+            await ledger.until(len(read) + 1)
+            still = await following.until(lambda state: state.waits_for != "" and state.filed == len(read) + 1)
+            clock.now = NOON + 25 * HOUR
+            server.inbox.append(mail(9))
+            await server.announce()
+            done = await following.until(lambda state: state.state is State.WATCHING)
+
+    told = [line["event"] for line in lines if "bytes a day" in line["event"]]
+    assert read == [5, 6, 7]
+    assert waits.waits_for == still.waits_for == "the provider's limit of bytes a day"
+    assert waits.next_try == still.next_try == NOON + 25 * HOUR
+    assert waits.last_success is None
+    assert (done.waits_for, done.next_try, done.last_error) == ("IDLE: INBOX", None, "")
+    assert sorted(ledger.uids("INBOX")) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert told == ["imap waits for the limit of bytes a day", "imap goes on below the limit of bytes a day"]
+
+
+async def test_what_was_received_before_a_restart_counts(
+    server: FakeServer, ledger: ListLedger, clock: Clock
+) -> None:
+    async with Following(server, ledger, traffic=used(90_000), bytes_a_day=100_000) as following:
+        state = await following.until(lambda state: state.state is State.WAITING)
+        server.inbox.append(mail(8))
+        await server.announce()
+        await ledger.until(1)
+
+    assert ledger.uids("INBOX") == [8]
+    assert not [line for line in server.commands if "SEARCH" in line and "1:7" in line]
+    assert state.traffic.total(NOON) > 90_000
+
+
+async def test_whole_new_mail_waits_in_full_mode_and_takes_no_connection_with_it(
+    server: FakeServer, ledger: ListLedger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three mails of 20 kB are too much for the rest of the day; the sizes of the next three are on their way."""
+
+    async def slowly(connection: FakeConnection, tag: str, line: str) -> bool:
+        await asyncio.sleep(0.02)
+        return False
+
+    server.on("UID FETCH", slowly)
+    monkeypatch.setattr(reader, "CHUNK", 3)
+    server.folders["INBOX"] = FakeFolder()
+    for number in range(1, 4):
+        server.inbox.append(mail(number))
+    await once(server, ledger, store="full")
+    for number in range(4, 14):
+        server.inbox.append(mail(number, size=20_000))
+    traffic, more = used(950_000), {"store": "full", "bytes_a_day": 1_000_000}
+    async with Following(server, ledger, traffic=traffic, **more) as following:
+        await following.until(lambda state: state.state is State.WAITING)
+        early = ledger.uids("INBOX")
+        clock.now = NOON + 25 * HOUR
+        server.inbox.append(mail(14))
+        await server.announce()
+        await following.until(lambda state: state.state is State.WATCHING)
+
+    assert early == [1, 2, 3]
+    assert ledger.uids("INBOX") == list(range(1, 15))
+    assert all(message.raw for batch in ledger.batches for message in batch.messages)
+    assert len(server.connections) == 2  # one for each who followed
+
+
+async def test_bytes_are_counted_as_they_come(server: FakeServer, ledger: ListLedger, clock: Clock) -> None:
+    for number in range(8, 18):
+        server.inbox.append(mail(number, size=10_000))
+    async with Following(server, ledger, store="full") as following:
+        state = await following.until(lambda state: state.state is State.WATCHING)
+
+    assert 100_000 < state.traffic.total(NOON) < 120_000
+
+
+async def test_a_pass_that_has_to_wait_a_day_says_so(server: FakeServer, ledger: ListLedger, clock: Clock) -> None:
+    mine = account(server, bytes_a_day=100_000)
+
+    with pytest.raises(TemporaryFailure, match="bytes a day is reached; there is room again at 2026-11-23 13:00:00"):
+        await follow(mine, ledger, once=True, backoffs=QUICK, deadlines=SHORT, traffic=used(95_000))
+
+    assert server.commands[-1] == "LOGOUT"
+    assert fetches(server) == []
+
+
+async def test_an_audit_repairs_no_more_than_the_day_permits(
+    server: FakeServer, ledger: ListLedger, clock: Clock
+) -> None:
+    await once(server, ledger)
+    ledger.forget("INBOX", 2, 5)
+    repairing = account(server, bytes_a_day=100_000)
+
+    async def audit(traffic: Traffic) -> int:
+        summary = await follow(repairing, ledger, audit=True, backoffs=QUICK, deadlines=SHORT, traffic=traffic)
+        assert summary.audit is not None
+        return summary.audit.missing
+
+    assert await audit(used(95_000)) == 2
+    assert await audit(used(0)) == 0
+
+
+@pytest.mark.parametrize("words", TOO_MUCH.values(), ids=TOO_MUCH.keys())
+async def test_who_asked_for_too_much_stays_away_for_half_an_hour(
+    server: FakeServer, ledger: ListLedger, clock: Clock, words: str
+) -> None:
+    server.on("UID FETCH", words)
+    async with Following(server, ledger) as following:
+        state = await following.until(lambda state: state.state is State.WAITING)
+
+    assert state.next_try == NOON + timedelta(minutes=30)
+    assert "limit" in state.last_error
+    assert len(server.connections) == 1
+    server.on("UID FETCH", None)
+    await once(server, ledger)
+    assert sorted(ledger.uids("INBOX")) == [1, 2, 3, 4, 5, 6, 7]  # and no message was blamed for it
+
+
+async def test_a_good_bye_that_names_a_time_is_obeyed(server: FakeServer, ledger: ListLedger, clock: Clock) -> None:
+    server.on("UID FETCH", BYE_BACK_OFF)
+    async with Following(server, ledger) as following:
+        state = await following.until(lambda state: state.state is State.WAITING)
+
+    assert state.next_try == NOON + timedelta(seconds=2_298.732)
+
+
+async def test_a_login_that_is_too_much_is_no_wrong_password(
+    server: FakeServer, ledger: ListLedger, clock: Clock
+) -> None:
+    server.on("AUTHENTICATE", TOO_MUCH["Gmail, to a command"])
+    async with Following(server, ledger) as following:
+        state = await following.ever(State.WAITING)
+
+    assert state.next_try == NOON + timedelta(minutes=30)
+
+
+async def test_a_pass_does_not_wait_half_an_hour(server: FakeServer, ledger: ListLedger) -> None:
+    server.on("UID FETCH", TOO_MUCH["Gmail, to a command"])
+
+    with pytest.raises(Refused, match="bandwidth limits"):
+        await once(server, ledger)
+
+    assert len(server.connections) == 1
+    assert server.commands[-1] == "LOGOUT"
+
+
+async def test_who_is_stopped_in_idle_says_good_bye(
+    server: FakeServer, ledger: ListLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idling = asyncio.Event()
+    until_stirred = Connection._until_stirred
+
+    async def waiting(connection: Connection, end: float) -> None:
+        idling.set()
+        await until_stirred(connection, end)
+
+    monkeypatch.setattr(Connection, "_until_stirred", waiting)
+    async with Following(server, ledger):
+        await idling.wait()
+
+    assert server.commands[-2:] == ["DONE", "LOGOUT"]
+
+
+async def test_who_is_stopped_between_two_looks_says_good_bye(server: FakeServer, ledger: ListLedger) -> None:
+    server.capabilities.remove("IDLE")
+    async with Following(server, ledger) as following:
+        await following.until(lambda state: state.state is State.POLLING)
+
+    assert server.commands[-1] == "LOGOUT"

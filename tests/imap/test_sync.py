@@ -125,10 +125,6 @@ def test_parts_of_a_downward_chunk_go_down() -> None:
     assert [sync.moved(cursor(9, 9), part).bottom for part in parts] == [4, 2, 0]
 
 
-def test_vanished() -> None:
-    assert sync.vanished({1, 2, 3, 5}, {1, 3, 4}, cursor(100)) == [2, 5]
-
-
 @given(st.sets(st.integers(1, 300)))
 def test_a_sequence_set_names_its_uids(uids: set[int]) -> None:
     text = sync.sequence_set(sorted(uids))

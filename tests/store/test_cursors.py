@@ -5,13 +5,13 @@ from datetime import date
 
 from sqlalchemy import select
 
-from maillinkd.mail.delivery import FolderCursor
+from maillinkd.mail.delivery import FolderCursor, Stand
 from maillinkd.store import cursors, mailroom
 from maillinkd.store.cursors import GONE, QUARANTINED, STORED
 from maillinkd.store.database import Database
 from maillinkd.store.mailroom import Scope
 from maillinkd.store.schema import occurrence
-from store.shelf import at, letter, thread_of
+from store.shelf import at, letter, store, thread_of
 
 CURSOR = FolderCursor(uidvalidity=17, top=40, bottom=31, since=date(2025, 1, 1), before_since=9)
 
@@ -38,6 +38,25 @@ async def test_a_cursor_stands_where_it_was_moved_and_the_folder_keeps_its_numbe
         assert (first == again, first == other) == (True, False)
         assert await cursors.cursor(connection, "sales", "INBOX") == moved
         assert await cursors.cursor(connection, "support", "INBOX") is None
+
+
+async def test_how_a_folder_stood_is_kept_beside_its_cursor_until_it_is_numbered_anew(database: Database) -> None:
+    stand = Stand(17, 41, 2**40, 2**62, True, at(0))
+    bare = Stand(17, None, 0, None, False, at(1))
+    async with database.transaction() as connection:
+        await cursors.settle(connection, "sales", "INBOX", stand)
+        assert await cursors.cursor(connection, "sales", "INBOX") is None
+        await cursors.move(connection, "sales", "INBOX", CURSOR)
+        for each in (stand, bare):
+            await cursors.settle(connection, "sales", "INBOX", each)
+            await cursors.move(connection, "sales", "INBOX", replace(CURSOR, top=99))
+            found = await cursors.cursor(connection, "sales", "INBOX")
+            assert (found, found and found.stand) == (replace(CURSOR, top=99), each)
+        await cursors.move(connection, "sales", "INBOX", replace(CURSOR, uidvalidity=18))
+        renumbered = await cursors.cursor(connection, "sales", "INBOX")
+
+    assert renumbered is not None
+    assert renumbered.stand is None
 
 
 async def test_a_cursor_moves_with_what_its_transaction_files_or_not_at_all(database: Database) -> None:
@@ -79,7 +98,7 @@ async def test_a_replayed_batch_doubles_nothing_and_the_newest_word_holds(databa
 
 async def test_what_is_gone_is_marked_and_its_message_stays(database: Database, scope: Scope) -> None:
     async with database.transaction() as connection:
-        (number,) = await mailroom.store(connection, scope.id, [letter(scope, "a@x")])
+        (number,) = await store(connection, scope.id, [letter(scope, "a@x")])
         folder = await cursors.move(connection, "sales", "INBOX", CURSOR)
         await cursors.record(connection, folder, 17, [(3, number, STORED), (4, None, STORED)])
         await cursors.gone(connection, folder, 17, [3, 7])

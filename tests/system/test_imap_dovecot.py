@@ -14,6 +14,8 @@ from maillinkd.imap.account import Account, Deadlines
 from maillinkd.imap.client import connect
 from maillinkd.imap.errors import LoginRefused, Unreachable, Untrusted
 from maillinkd.imap.poller import Backoff, Backoffs, MailboxState, State, follow, plan
+from maillinkd.imap.reader import CHUNK
+from maillinkd.imap.sync import Opened
 from system.dovecot import Dovecot, certificate, running_dovecot
 from system.imap_peer import Proxy, mail
 
@@ -134,7 +136,7 @@ async def test_5000_messages_in_several_folders(dovecot: Dovecot, user: str) -> 
     ]
     uids = ledger.uids("INBOX")
     assert sorted(uids) == list(range(1, 5_001))
-    assert uids[:500] == list(range(4_501, 5_001))
+    assert uids[:CHUNK] == list(range(5_001 - CHUNK, 5_001))
     assert len(set(ledger.subjects("INBOX"))) == 5_000
     assert len(ledger.subjects("Sent")) == 200
     assert ledger.subjects("Kunden/Müller & Söhne") == [b"number 8000 ("]
@@ -278,3 +280,111 @@ async def test_a_server_with_too_few_connections_is_waited_for() -> None:
         await once(account(server, "anna"), ledger)
 
         assert ledger.uids("INBOX") == [1]
+
+
+# Looking again, and being told
+
+
+FOLDERS = ("INBOX", "\\Sent", "\\Junk")
+
+
+async def test_all_folders_are_announced_on_one_connection(dovecot: Dovecot, user: str) -> None:
+    """By NOTIFY, within a second, of which Dovecot takes half by itself."""
+    ledger = ListLedger()
+    async with following(account(dovecot, user, folders=FOLDERS, poll_interval=3_600), ledger) as states:
+        await watching(states)
+        assert states[-1].waits_for == "NOTIFY: 3 folders"
+        for number, (folder, count) in enumerate((("Sent", 1), ("Junk", 1), ("INBOX", 1), ("Sent", 2)), 1):
+            await append(dovecot, user, number, folder)
+            await ledger.until(count, folder, seconds=10)
+
+    assert [len(ledger.subjects(folder)) for folder in ("INBOX", "Sent", "Junk")] == [1, 2, 1]
+    assert State.WAITING not in {state.state for state in states}
+
+
+async def test_a_folder_made_later_is_announced(dovecot: Dovecot, user: str) -> None:
+    ledger = ListLedger()
+    async with following(account(dovecot, user, folders=("*",), poll_interval=3_600), ledger) as states:
+        await watching(states)
+        await doveadm(dovecot, "mailbox", "create", "-u", user, "Kunden")
+        await append(dovecot, user, 1, "Kunden")
+        await ledger.until(1, "Kunden")
+        await watching(states)
+        await append(dovecot, user, 2, "Kunden")
+        await ledger.until(2, "Kunden")
+
+
+async def test_what_went_while_nobody_looked_is_named(dovecot: Dovecot, user: str) -> None:
+    """By QRESYNC; the next pass files nothing."""
+    await asyncio.to_thread(dovecot.deliver, user, [mail(number) for number in range(1, 101)])
+    mine = account(dovecot, user, expunged="mark")
+    ledger = ListLedger()
+    await once(mine, ledger)
+    await doveadm(dovecot, "expunge", "-u", user, "mailbox", "INBOX", "uid", "10:19,50")
+    await append(dovecot, user, 101)
+    await once(mine, ledger)
+    assert sorted(ledger.uids("INBOX")) == [*range(1, 10), *range(20, 50), *range(51, 102)]
+
+    filed, stood = len(ledger.batches), ledger.cursors["INBOX"].stand
+    await once(mine, ledger)
+    assert (len(ledger.batches), ledger.cursors["INBOX"].stand) == (filed, stood)
+    assert stood is not None
+    assert stood.modseq is not None
+
+
+async def test_a_second_pass_opens_nothing(dovecot: Dovecot, user: str) -> None:
+    """Also after the very first look at a folder, of which Dovecot says NOMODSEQ unless it is asked for CONDSTORE."""
+    await append(dovecot, user, 1)
+    ledger = ListLedger()
+    await once(account(dovecot, user), ledger)
+
+    stood = ledger.cursors["INBOX"].stand
+    assert stood is not None
+    assert stood.modseq is not None
+    connection = await connect(account(dovecot, user))
+    folders = [folder for folder in await connection.folders() if folder.is_inbox]
+    assert await connection.statuses(folders) == {
+        "INBOX": Opened(stood.uidvalidity, stood.uidnext, stood.messages, stood.modseq)
+    }
+    await connection.logout()
+
+
+async def test_the_same_set_after_churn(dovecot: Dovecot, user: str) -> None:
+    """Mail comes and goes and moves between folders while it is followed: what is left is what the server has."""
+    ledger = ListLedger()
+    mine = account(dovecot, user, folders=("INBOX", "\\Sent"), expunged="mark", poll_interval=0.5)
+    async with following(mine, ledger) as states:
+        await watching(states)
+        for number in range(1, 31):
+            await append(dovecot, user, number)
+            if number % 3 == 0:
+                await doveadm(dovecot, "move", "-u", user, "Sent", "mailbox", "INBOX", "uid", str(number - 1))
+            if number % 5 == 0:
+                await doveadm(dovecot, "expunge", "-u", user, "mailbox", "INBOX", "uid", str(number - 3))
+    await once(mine, ledger)
+
+    for folder in ("INBOX", "Sent"):
+        listed = await doveadm(dovecot, "-f", "flow", "fetch", "-u", user, "uid", "mailbox", folder)
+        on_server = sorted(int(line.removeprefix("uid=")) for line in listed.split())
+        assert sorted(ledger.uids(folder)) == on_server
+
+
+# One connection
+
+
+async def test_one_connection_is_enough(user: str) -> None:
+    """Watching, auditing and beginning anew, where the server permits no second connection."""
+    with running_dovecot("mail_max_userip_connections = 1") as server:
+        mine = account(server, user, audit_interval=0.05)
+        for _ in range(2):
+            ledger = ListLedger()
+            async with following(mine, ledger) as states, asyncio.timeout(20):
+                await watching(states)
+                await append(server, user, 1)
+                while not ledger.audits:
+                    ledger.filed.clear()
+                    await ledger.filed.wait()
+                with pytest.raises(Unreachable, match="number of connections") as refused:
+                    await connect(mine)
+            assert refused.value.no_connection_left
+            assert [state for state in states if state.state is State.WAITING] == []

@@ -21,13 +21,15 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What EXAMINE said of a folder."""
+    """What EXAMINE or STATUS said of a folder."""
 
     uidvalidity: int
     """0 where the server gives none."""
     uidnext: int | None
     """None where the server gives none (RFC 3501 servers need not)."""
     exists: int
+    highestmodseq: int | None = None
+    """None where the server keeps none for this folder (RFC 7162)."""
 
 
 class Direction(Enum):
@@ -108,6 +110,13 @@ def old_tail_criteria(cursor: FolderCursor) -> str | None:
     return f"UID {low}:{cursor.before_since} SINCE {imap_date(cursor.since)}"
 
 
+def wanted_old_criteria(cursor: FolderCursor) -> str | None:
+    """All UIDs up to `before_since` that count although they lie there; None if there can be none."""
+    if cursor.since is None or cursor.before_since < 1:
+        return None
+    return f"UID 1:{cursor.before_since} SINCE {imap_date(cursor.since)}"
+
+
 def tail(cursor: FolderCursor) -> tuple[int, int]:
     """The lowest and highest UID of the tail below `top` in which every UID should have a disposition.
 
@@ -162,11 +171,6 @@ def parts(chunk: Chunk, groups: Sequence[Sequence[int]]) -> Iterator[Chunk]:
     ordered = list(reversed(groups)) if downward else list(groups)
     for at, group in enumerate(ordered, 1):
         yield Chunk(chunk.direction, tuple(group), last=chunk.last and at == len(ordered))
-
-
-def vanished(known: Collection[int], on_server: Collection[int], cursor: FolderCursor) -> list[int]:
-    """UIDs that we have and the server no longer has, ascending."""
-    return sorted({uid for uid in known if uid <= cursor.top}.difference(on_server))
 
 
 def sequence_set(uids: Sequence[int]) -> str:

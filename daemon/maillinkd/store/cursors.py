@@ -8,15 +8,20 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from maillinkd.linker.snapshot import micros
-from maillinkd.mail.delivery import FolderCursor
+from maillinkd.directory.lines import rfc3339
+from maillinkd.linker.snapshot import micros, moment
+from maillinkd.mail import delivery
+from maillinkd.mail.delivery import FolderCursor, Stand
+from maillinkd.store.bulk import Insert
 from maillinkd.store.database import chunks, upsert
 from maillinkd.store.schema import folder, lease, mailbox_state, message_ref, occurrence
 from maillinkd.store.schema import message as messages
 
 STORED = "stored"
 QUARANTINED = "quarantined"
-GONE = "gone"
+GONE = delivery.GONE
+DRAFT = "filtered:draft"
+"""Gmail's drafts, which lie among the other mail."""
 IMPORTED = "(import)"
 """The folder under which mail lies that came from a file: in the mailbox, but in none of the server's folders."""
 
@@ -26,7 +31,36 @@ async def cursor(connection: AsyncConnection, mailbox: str, name: str) -> Folder
     row = (await connection.execute(select(folder).where(folder.c.mailbox == mailbox, folder.c.name == name))).first()
     if row is None or row.uidvalidity == _NEVER_READ.uidvalidity:
         return None
-    return FolderCursor(row.uidvalidity, row.top, row.bottom, row.since, row.before_since)
+    return FolderCursor(row.uidvalidity, row.top, row.bottom, row.since, row.before_since, _stand(row))
+
+
+def _stand(row: Any) -> Stand | None:
+    if row.compared_at is None or row.seen_uidvalidity != row.uidvalidity:
+        return None
+    return Stand(
+        row.seen_uidvalidity,
+        row.seen_uidnext,
+        row.seen_messages,
+        row.seen_modseq,
+        row.seen_gone_marked,
+        moment(row.compared_at),
+    )
+
+
+async def settle(connection: AsyncConnection, mailbox: str, name: str, stand: Stand) -> None:
+    """Keeps how a folder stood that is read to the end."""
+    await connection.execute(
+        folder.update()
+        .where(folder.c.mailbox == mailbox, folder.c.name == name)
+        .values(
+            seen_uidvalidity=stand.uidvalidity,
+            seen_uidnext=stand.uidnext,
+            seen_messages=stand.messages,
+            seen_modseq=stand.modseq,
+            seen_gone_marked=stand.gone_marked,
+            compared_at=micros(stand.compared_at),
+        )
+    )
 
 
 async def known_uids(
@@ -92,12 +126,15 @@ async def record(
     found: Sequence[tuple[int, int | None, str]],
 ) -> None:
     """Writes what became of UIDs: (uid, number of the message or None, disposition). The newest word holds."""
-    rows = [
-        {"folder": folder_id, "uidvalidity": uidvalidity, "uid": uid, "message": message, "disposition": disposition}
-        for uid, message, disposition in found
-    ]
-    for some in chunks(rows):
-        await upsert(connection, occurrence, some, update=("message", "disposition"))
+    await _OCCURRENCE(connection, [(folder_id, uidvalidity, *each) for each in found])
+
+
+_OCCURRENCE = Insert(
+    occurrence,
+    ("folder", "uidvalidity", "uid", "message", "disposition"),
+    key=("folder", "uidvalidity", "uid"),
+    update=("message", "disposition"),
+)
 
 
 async def gone(connection: AsyncConnection, folder_id: int, uidvalidity: int, uids: Collection[int]) -> None:
@@ -151,6 +188,8 @@ async def folders(connection: AsyncConnection) -> list[dict[str, Any]]:
             "top": row.top,
             "first_sync_done": row.bottom == 0,
             "since": row.since and row.since.isoformat(),
+            "missing": row.missing,
+            "audited_at": None if row.audited_at is None else rfc3339(moment(row.audited_at)),
         }
         for row in await connection.execute(query)
     ]
@@ -160,6 +199,13 @@ async def report(connection: AsyncConnection, mailbox: str, state: Mapping[str, 
     """Keeps what a mailbox is doing, for `status`."""
     row = {"mailbox": mailbox, "state": json.dumps(state), "at": micros(at)}
     await upsert(connection, mailbox_state, [row], update=("state", "at"))
+
+
+async def report_of(connection: AsyncConnection, mailbox: str) -> dict[str, Any]:
+    """What one mailbox was doing last; empty if it never said."""
+    query = select(mailbox_state.c.state).where(mailbox_state.c.mailbox == mailbox)
+    found = (await connection.execute(query)).scalar()
+    return {} if found is None else dict(json.loads(found))
 
 
 async def reports(connection: AsyncConnection) -> dict[str, dict[str, Any]]:
