@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
+from maillinkd.oauth.token import Tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -26,6 +28,12 @@ class Account:
     expunged: Literal["keep", "mark"] = "keep"
     poll_interval: float = 60.0
     """Seconds between looks at the folders that are not watched by IDLE."""
+    audit_interval: float = 86_400.0
+    """Seconds between audits of all folders; the first one comes within the first hour."""
+    bytes_a_day: int = 0
+    """So many bytes may come from the server in 24 hours, 0: no limit."""
+    tokens: Tokens | None = field(default=None, repr=False, compare=False)
+    """Where OAuth access tokens come from; then there is no password."""
     tls_ca_file: str | None = None
     """PEM certificates to believe instead of the system's."""
 
