@@ -62,6 +62,40 @@ def test_a_name_that_cannot_be_sent_is_not_there() -> None:
     assert readable([Listed(frozenset(), "/", b"a\r\nb LOGOUT"), Listed(frozenset(), "/", b"\0")]) == ()
 
 
+APART = listed("INBOX", "Entwu\u0308rfe", "Gesendete E-Mails/U\u0308ber")
+
+
+@pytest.mark.parametrize("wanted", ["Entwürfe", "Entwu\u0308rfe", "Entw*rfe", "Entwü%"])
+def test_letters_with_their_dots_apart_are_the_same_letters(wanted: str) -> None:
+    """macOS makes such names, and whoever writes the configuration does not."""
+    assert [folder.name for folder in resolve([wanted], readable(APART)).folders] == ["Entwu\u0308rfe"]
+
+
+def test_of_two_that_differ_so_the_one_asked_for_is_followed() -> None:
+    both = readable(listed("Entwu\u0308rfe", "Entwürfe"))
+
+    assert [folder.name for folder in resolve(["Entwürfe"], both).folders] == ["Entwürfe"]
+
+
+TWINS = {
+    "UTF-8 beside modified UTF-7": [b"Entw&APw-rfe", "Entwürfe".encode()],
+    "octets beside their escape": [b"a\xff", b"a\\xff"],
+    "three that read alike": [b"&APw-", "ü".encode(), b"\\xc3\\xbc"],
+    "NUL that hides": [b"&AAA-", b"&-AAA-"],
+    "INBOX in another spelling": [b"INBOX", b"inbox&AAA-", b"&AEk-NBOX"],
+}
+
+
+@pytest.mark.parametrize("wires", TWINS.values(), ids=TWINS.keys())
+def test_no_folder_hides_another(wires: list[bytes]) -> None:
+    """Its mail would be silently absent; and each keeps its name, in whatever order the server lists them."""
+    found = readable([Listed(frozenset(), "/", wire) for wire in wires])
+
+    assert sorted(folder.wire for folder in found) == sorted(wires)
+    assert len({folder.name for folder in found}) == len(wires)
+    assert found == readable([Listed(frozenset(), "/", wire) for wire in reversed(wires)])
+
+
 def test_the_name_on_the_wire_is_kept() -> None:
     """EXAMINE gets what LIST said, byte for byte."""
     assert [folder.wire for folder in resolve(["INBOX", "Kunden/Müller"], readable(GERMAN)).folders] == [

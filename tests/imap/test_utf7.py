@@ -14,6 +14,20 @@ NAMES = {
     "beyond the basic plane": ("💡", b"&2D3coQ-"),
     "a tab": ("a\tb", b"a&AAk-b"),
     "only an ampersand and a letter": ("&ü", b"&-&APw-"),
+    "Russian": ("Отправленные", b"&BB4EQgQ,BEAEMAQyBDsENQQ9BD0ESwQ1-"),
+    "Greek": ("Απεσταλμένα", b"&A5EDwAO1A8MDxAOxA7sDvAOtA70DsQ-"),
+    "Hebrew": ("דואר", b"&BdMF1QXQBeg-"),
+    "Arabic": ("البريد", b"&BicGRAYoBjEGSgYv-"),
+    "Hindi": ("भेजे", b"&CS0JRwkcCUc-"),
+    "Thai": ("ส่งแล้ว", b"&DioOSA4HDkEOJQ5JDic-"),
+    "Korean": ("보낸편지함", b"&vPSwuNO4ycDVaA-"),
+    "Chinese": ("已发送邮件", b"&XfJT0ZABkK5O9g-"),
+    "a family in one emoji": ("👩‍👧", b"&2D3caSAN2D3cZw-"),
+    "a flag, and plain text around": ("a 🇫🇷 b", b"a &2Dzd69g83fc- b"),
+    "two ampersands": ("&&", b"&-&-"),
+    "what looks shifted": ("&AGE-", b"&-AGE-"),
+    "a comma in base64": ("ÿÿ", b"&AP8A,w-"),
+    "a letter and its dots apart": ("Entwu\u0308rfe", b"Entwu&Awg-rfe"),
 }
 
 
@@ -29,6 +43,14 @@ NOT_UTF7 = {
     "half a character": (b"&AP-", "&AP-"),
     "half a surrogate pair": (b"&2D0-", "&2D0-"),
     "shifted without need": (b"&AGE-", "&AGE-"),
+    "shifted twice in a row": (b"&AOQ-&APY-", "&AOQ-&APY-"),
+    "the other base64": (b"&AP8A/w-", "&AP8A/w-"),
+    "never shifted back": (b"&2D3coQ", "&2D3coQ"),
+    "bits left over": (b"&APz-", "&APz-"),
+    "NUL, which no database holds": (b"&AAA-", "&AAA-"),
+    "Latin-1": (b"Entw\xfcrfe", "Entw\\xfcrfe"),
+    "UTF-8 that breaks off": (b"a\xf0\x9f", "a\\xf0\\x9f"),
+    "both spellings in one": ("&APw-ü".encode(), "&APw-ü"),
 }
 
 
@@ -37,7 +59,15 @@ def test_what_is_not_modified_utf7_stays_as_it_is(wire: bytes, name: str) -> Non
     assert name == utf7.decode(wire)
 
 
-@given(st.text(st.characters(exclude_categories=("Cs",))))
+@given(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0")))
 def test_every_name_comes_back(name: str) -> None:
     assert name == utf7.decode(utf7.encode(name))
     assert utf7.encode(name).isascii()
+
+
+@given(st.binary(max_size=30) | st.from_regex(rb"\A(&[A-Za-z0-9+,]{0,8}-?|[ -~]){0,6}\Z"))
+def test_whatever_a_server_sends_can_be_stored(wire: bytes) -> None:
+    name = utf7.decode(wire)
+
+    assert name.encode().decode() == name
+    assert "\0" not in name or b"\0" in wire

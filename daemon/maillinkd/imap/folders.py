@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from unicodedata import normalize
 
 from maillinkd.imap import utf7
 from maillinkd.imap.response import Listed
@@ -73,13 +74,24 @@ class Resolved:
 
 
 def readable(listed: Iterable[Listed]) -> tuple[Folder, ...]:
-    """The folders that hold mail, INBOX first, then by name. INBOX is spelled so (RFC 9051, 5.1: any case)."""
+    """The folders that hold mail, INBOX first, then by name. INBOX is spelled so (RFC 9051, 5.1: any case).
+
+    Each has a name of its own, also where two are spelled so that they read the same: none is left out.
+    """
     folders: dict[str, Folder] = {}
-    for entry in listed:
-        if entry.attributes & _UNREADABLE or _UNSENDABLE.intersection(entry.name):
+    entries = {entry.name: entry for entry in listed}
+    for wire, entry in sorted(entries.items(), key=lambda each: (not each[0].isascii(), each[0])):
+        if entry.attributes & _UNREADABLE or _UNSENDABLE.intersection(wire):
             continue
-        name = "INBOX" if entry.name.upper() == b"INBOX" else utf7.decode(entry.name)
-        folders.setdefault(name, Folder(name, entry.name, entry.delimiter, entry.attributes))
+        if wire.upper() == b"INBOX":
+            folders.setdefault("INBOX", Folder("INBOX", wire, entry.delimiter, entry.attributes))
+            continue
+        name = utf7.decode(wire)
+        if name in folders or name.upper() == "INBOX":
+            name = wire.decode("ascii", "backslashreplace")
+        while name in folders:
+            name += "'"
+        folders[name] = Folder(name, wire, entry.delimiter, entry.attributes)
     return tuple(sorted(folders.values(), key=lambda folder: (not folder.is_inbox, folder.name)))
 
 
@@ -106,12 +118,15 @@ def _matching(pattern: str, folders: Sequence[Folder], uses: dict[str, frozenset
     ]
     if exact:
         return exact
+    pattern = normalize("NFC", pattern)  # macOS spells "ü" in two characters, whoever types it in one
+    if alike := [folder for folder in folders if normalize("NFC", folder.name) == pattern]:
+        return alike
     if pattern == "*":
         return [folder for folder in folders if not any(use in uses[folder.name] for use in _LEFT_OUT)]
     if pattern.startswith("\\"):
         return [folder for folder in folders if pattern.lower() in uses[folder.name]]
     if any(wild in pattern for wild in "*%?"):
-        return [folder for folder in folders if _glob(pattern, folder.delimiter).fullmatch(folder.name)]
+        return [folder for folder in folders if _fits(pattern, folder)]
     return []
 
 
@@ -122,7 +137,7 @@ def _uses(folders: Sequence[Folder]) -> dict[str, frozenset[str]]:
     for folder in folders:
         use = folder.attributes
         last = folder.name.rsplit(folder.delimiter, 1)[-1] if folder.delimiter else folder.name
-        guessed = _USE_BY_NAME.get(last.casefold())
+        guessed = _USE_BY_NAME.get(normalize("NFC", last).casefold())
         if guessed and guessed not in marked and _near_the_top(folder):
             use = use | {guessed}
         if folder.is_inbox:
@@ -134,6 +149,10 @@ def _uses(folders: Sequence[Folder]) -> dict[str, frozenset[str]]:
 def _near_the_top(folder: Folder) -> bool:
     """At the top or one below (INBOX.Sent, [Gmail]/Sent): `Customers/Smith/Sent` is a folder of the user's own."""
     return not folder.delimiter or folder.name.count(folder.delimiter) <= 1
+
+
+def _fits(pattern: str, folder: Folder) -> bool:
+    return _glob(pattern, folder.delimiter).fullmatch(normalize("NFC", folder.name)) is not None
 
 
 def _glob(pattern: str, delimiter: str) -> re.Pattern[str]:

@@ -9,14 +9,15 @@ _TO_SHIFT = re.compile(r"[^\x20-\x7e]+|&")
 
 
 def decode(name: bytes) -> str:
-    """The name as a person reads it.
+    """The name as a person reads it, in a form that every database holds.
 
-    Never raises: a name that is not modified UTF-7 (some servers send UTF-8) is taken as it is.
+    Never raises: a name that is not modified UTF-7 (some servers send UTF-8), or that hides NUL, is taken as it is;
+    octets that are no UTF-8 either are written as `\\xff`.
     """
-    text = name.decode("utf-8", "surrogateescape")
+    text = name.decode("utf-8", "backslashreplace")
     try:
         decoded = _SHIFTED.sub(_unshift, text)
-        return decoded if encode(decoded) == name else text
+        return decoded if encode(decoded) == name and "\0" not in decoded else text
     except (NotBase64, UnicodeError):
         return text
 
