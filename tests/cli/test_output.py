@@ -69,3 +69,17 @@ def test_pairs_leave_out_what_has_no_value(capsys: pytest.CaptureFixture[str]) -
     output.pairs([("slot", None), ("persons", ("person:3", "person:4")), ("flags", ())])
 
     assert capsys.readouterr().out == "persons  person:3 person:4\n"
+
+
+def test_a_paragraph_is_one_line_elsewhere_and_wrapped_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output.paragraph("one two three four five six", "1  ", "   ")
+    assert capsys.readouterr().out == "1  one two three four five six\n"
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "24")
+    output.paragraph("one two three four five\x1b six", "1  ", "   ")
+
+    assert terminal.getvalue() == "1  one two three four\n   five\\x1b six\n"

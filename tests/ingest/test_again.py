@@ -1,13 +1,16 @@
-"""`decide` asks rows 6 to 14 again, for threads that no hand has settled (linking.md L28)."""
+"""`decide` asks rows 6 to 14 again, for threads that no hand has settled (L28); `simulate` only tries (L24)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from ingest.scene import (
     ANNA,
     CARLA,
     CLIENT,
+    DEAL,
     DORA,
     OTHER_DEAL,
     STRANGER,
@@ -21,6 +24,8 @@ from ingest.scene import (
     slot,
 )
 from maillinkd.directory.item import ItemRef
+from maillinkd.ingest import again
+from maillinkd.ingest.again import Change, simulate
 from maillinkd.ingest.hand import Refused
 
 QUIETLY: Callable[[int], None] = lambda _: None  # noqa: E731
@@ -115,3 +120,128 @@ async def test_only_threads_of_an_item_or_its_person(scene: Scene, item: str, th
 async def test_an_unknown_item_is_refused(scene: Scene) -> None:
     with pytest.raises(Refused, match="there is no deal:99"):
         await decide(scene, item="deal:99")
+
+
+# --- Trying another policy ------------------------------------------------------------------------------------------
+
+
+async def simulated(scene: Scene, since: float | None = None, **policy: object) -> list[Change]:
+    """What would change; nothing is written."""
+    before = await scene.counts()
+    when = None if since is None else hours(since)
+    async with scene.database.reading() as connection:
+        found = simulate(connection, office_with(policy=policy), when, QUIETLY)
+        changes = [each async for each in found]
+    assert await scene.counts() == before
+    return changes
+
+
+def effect(change: Change) -> tuple[object, ...]:
+    """As a line of `decide` says it."""
+    before, after = change.before, change.after
+    people = sorted(str(ref) for ref in after.links)
+    slots = (before.slot.item and str(before.slot.item), after.slot.item and str(after.slot.item))
+    return before.number, *slots, after.reason, after.candidates, tuple(people)
+
+
+def effect_of_line(line: dict[str, Any]) -> tuple[object, ...]:
+    people = tuple(sorted(line["persons"] + line["organizations"]))
+    return line["thread"], line["slot_before"], line["slot"], line["reason"], tuple(line["candidates"]), people
+
+
+async def crowd(scene: Scene) -> None:
+    """Threads of every reason, some settled by hands and by Smart Bcc."""
+    younger = OTHER_DEAL | {"added_at": "2026-04-01T00:00:00Z"}
+    dora = {"kind": "person", "id": "4", "addresses": [DORA], "organization": "7"}
+    await scene.know(*CLIENT, dora, {"kind": "deal", "id": "70", "person": "4", "added_at": "2026-04-01T00:00:00Z"})
+    await scene.arrive(
+        letter("a@x"),
+        letter("b@x", sender=STRANGER, date=hours(1)),
+        letter("c@x", sender=DORA, date=hours(2)),
+        letter("d@x", to=[DORA, "e@y.example", "f@y.example"], date=hours(3)),
+        letter("g@x", refers=["gone@x"], date=hours(4)),
+        letter("h@x", to="ben@ourco.example", sender=ANNA, date=hours(5)),
+        letter("i@x", date=hours(6)),
+    )
+    await scene.house.link("anna", [1], ItemRef.parse("deal:70"))
+    await scene.deliver(received(letter("k@x", sender=ANNA, to=CARLA, date=hours(7)), bcc("deal61")))
+    await scene.know(younger, DEAL | {"participants": ["4"]})
+
+
+POLICIES: list[dict[str, object]] = [
+    {},
+    {"count_only_older_items": True},
+    {"preset": "pipedrive-strict"},
+    {"single_contact": True},
+    {"unknown_start": "leave"},
+    {"include_participants": True},
+    {"include_organization_items": True},
+    {"many_recipients": "all", "count_internal_recipients": True},
+    {"ignore_plus_tags": True},
+]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: ", ".join(policy) or "today's")
+async def test_decide_then_does_what_was_simulated(scene: Scene, policy: dict[str, object]) -> None:
+    await crowd(scene)
+    expected = [effect(change) for change in await simulated(scene, **policy)]
+
+    scene.house.office = office_with(policy=policy)
+
+    assert [effect_of_line(line) for line in await decide(scene)] == expected  # type: ignore[arg-type]
+
+
+async def test_simulate_on_both_databases_leaves_what_was_settled(either: Scene) -> None:
+    """L28"""
+    await crowd(either)
+
+    found = await simulated(either, count_only_older_items=True)
+
+    assert {change.before.number for change in found}.isdisjoint({1, 8})
+    assert len(found) > 0
+
+
+async def test_simulate_looks_at_recent_threads_alone_if_asked(scene: Scene) -> None:
+    await crowd(scene)
+    all_of_them = await simulated(scene, preset="pipedrive-strict")
+
+    recent = await simulated(scene, 5.5, preset="pipedrive-strict")
+
+    assert 0 < len(recent) < len(all_of_them)
+    assert {change.before.number for change in recent} == {
+        change.before.number for change in all_of_them if change.before.last_message_at >= hours(5.5)
+    }
+
+
+async def test_simulate_asks_a_handful_of_statements_whatever_the_number_of_threads(scene: Scene) -> None:
+    await scene.know(*CLIENT)
+
+    async def statements() -> int:
+        asked: list[str] = []
+
+        def note(_: object, __: object, statement: str, *___: object) -> None:
+            asked.append(statement)
+
+        event.listen(scene.database.engine.sync_engine, "before_cursor_execute", note)
+        try:
+            await simulated(scene, preset="pipedrive-strict")
+        finally:
+            event.remove(scene.database.engine.sync_engine, "before_cursor_execute", note)
+        return len(asked)
+
+    await scene.arrive(letter("0@x"))
+    one = await statements()
+    await scene.arrive(*(letter(f"{n}@x") for n in range(1, 40)), first_uid=2)
+
+    assert await statements() == one
+
+
+async def test_simulate_tells_its_progress_page_by_page(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(again, "PAGE", 2)
+    await scene.arrive(*(letter(f"{n}@x") for n in range(5)))
+    told: list[int] = []
+
+    async with scene.database.reading() as connection:
+        assert [each async for each in simulate(connection, office_with(), None, told.append)] == []
+
+    assert told == [2, 2, 1]

@@ -534,7 +534,7 @@ STRANGER = letter(1, sender=EVE, to=[DORA], reply=True)
     ("why", "letters", "joined"),
     [
         ("a stranger's addresses count for nothing", [letter(0), STRANGER], False),
-        ("nor do they if he writes again", [letter(0), STRANGER, replace(STRANGER, sent_at=at(2))], False),
+        ("nor do they if he writes again", [letter(0), STRANGER, STRANGER._replace(sent_at=at(2))], False),
         ("nor when another stranger names him", [letter(0), STRANGER, letter(2, FRED, [EVE], reply=True)], False),
         ("nor when he names himself", [letter(0), letter(1, EVE, [EVE, DORA], reply=True)], False),
         ("one who was written to is no stranger", [letter(0, cc=[EVE]), STRANGER], True),
@@ -773,7 +773,7 @@ def test_of_two_threads_of_one_age_the_smaller_number_is_the_older() -> None:
 @given(snapshots())
 def test_asking_again_with_nothing_new_changes_nothing(facts: Snapshot) -> None:
     decision = decide(facts)
-    letters = tuple(replace(each, new=False, names=None) for each in facts.letters)
+    letters = tuple(each._replace(new=False, names=None) for each in facts.letters)
     again = decide(replace(facts, letters=letters, slot=decision.slot))
 
     assert again.slot == decision.slot
@@ -797,7 +797,7 @@ def test_a_decision_is_about_what_it_knows(facts: Snapshot) -> None:
 
 @given(snapshots())
 def test_from_the_start_every_message_is_as_if_new(facts: Snapshot) -> None:
-    letters = tuple(replace(each, new=True) for each in facts.letters)
+    letters = tuple(each._replace(new=True) for each in facts.letters)
     news = replace(facts, letters=letters)
 
     assert answer(decide(news)) == answer(decide(facts, from_the_start=True))

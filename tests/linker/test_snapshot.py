@@ -146,7 +146,3 @@ def test_times_go_to_microseconds_and_back(when: datetime) -> None:
 
 def test_a_thread_starts_with_its_first_letter() -> None:
     assert snapshot(letter(3), letter(5)).started_at == at(3)
-
-
-def test_senders_are_those_in_from() -> None:
-    assert letter(sender=EVE, people=[(Role.FROM, FRED), (Role.REPLY_TO, BEN)]).senders == (EVE, FRED)

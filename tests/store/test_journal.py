@@ -240,3 +240,47 @@ async def test_what_is_logged_is_not_logged_again(database: Database) -> None:
         lines = await journal.unlogged(connection, ["one"], ())
 
     assert [line["decision"] for line in lines] == numbers[2:]
+
+
+# -- reading it back ------------------------------------------------------------------------------------------------
+
+
+async def test_decisions_are_read_by_their_numbers(database: Database, scope: Scope) -> None:
+    one, two = await _append(database, entry(1), entry(2))
+
+    async with database.reading() as connection:
+        found = await journal.recorded(connection, [two, 99])
+
+    assert list(found) == [two]
+    assert (found[two].line["thread"], found[two].facts, one) == (2, {"letters": [2]}, two - 1)
+
+
+async def test_rows_are_read_page_by_page_as_they_stand(database: Database, scope: Scope) -> None:
+    numbers = await _append(database, entry(1, batch=None), entry(2, minutes=3), entry(3))
+    await _tamper(database, numbers[2], facts=None)
+
+    async with database.reading() as connection:
+        page = await journal.rows(connection, 0, 2)
+        rest = await journal.rows(connection, page[-1].number, 2)
+        count = await journal.count(connection)
+        (place,) = await journal.scopes(connection)
+
+    assert [row.number for row in (*page, *rest)] == numbers
+    assert count == 3
+    assert (page[1].scope, page[1].thread, page[1].at, page[1].reason) == (scope.id, 2, at(3), "no_item")
+    assert json.loads(page[1].written() or b"") == {"letters": [2]}
+    assert (rest[0].facts, rest[0].written()) == (None, None)
+    assert (place.owner, place.chain) == ("anna", rest[0].chain)
+
+
+async def test_the_line_before_is_that_of_the_same_thread(database: Database, scope: Scope) -> None:
+    first, _, third, fourth = await _append(
+        database, entry(1, reason="no_item"), entry(2), entry(1, reason="only_closed_items"), entry(1)
+    )
+
+    async with database.reading() as connection:
+        found = await journal.lines_before(connection, [first, third, fourth])
+
+    assert {number: line["reason"] for number, line in found.items()} == {
+        third: "no_item", fourth: "only_closed_items",
+    }  # fmt: skip

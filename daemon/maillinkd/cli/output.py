@@ -1,7 +1,9 @@
 """How commands print: JSON Lines for programs, tables for people. Nothing that mail says can steer the terminal."""
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +30,16 @@ def say(text: str = "") -> None:
 def escaped(text: str) -> str:
     """The text on one line, with what could steer a terminal written as an escape."""
     return plain(text, 10_000)
+
+
+def paragraph(text: str, first: str = "", rest: str = "") -> None:
+    """Prints one line that begins with `first`; on a terminal as many as it takes, the others begin with `rest`."""
+    line = escaped(text)
+    if sys.stdout.isatty():
+        width = max(shutil.get_terminal_size().columns, len(rest) + 20)
+        say(textwrap.fill(line, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False))
+    else:
+        say(f"{first}{line}")
 
 
 def complain(text: str) -> None:

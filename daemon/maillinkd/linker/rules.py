@@ -18,6 +18,7 @@ from maillinkd.mail.message import Role
 
 MANY = 2
 """Row 9: a thread with more recipients than this has many."""
+_RECIPIENTS = (Role.TO, Role.CC)
 
 
 def decide(snapshot: Snapshot, *, from_the_start: bool = False) -> Decision:
@@ -213,24 +214,28 @@ class Company:
         number, letter = numbered
         if number == 1 or not letter.has_references:
             return True
-        return any(
-            sender in self._snapshot.internal or sender in self._snapshot.known or sender in self._named
-            for sender in letter.senders
-        )
+        internal, known, named = self._snapshot.internal, self._snapshot.known, self._named
+        for each in letter.participants:
+            address = each.address
+            if each.role is Role.FROM and (address in internal or address in known or address in named):
+                return True
+        return False
 
     def _take_in(self, numbered: tuple[int, Letter]) -> None:
         self._joined.append(numbered)
-        snapshot = self._snapshot
+        snapshot, named, external = self._snapshot, self._named, self.external
+        colleagues = snapshot.internal
+        count_colleagues = snapshot.policy.count_internal_recipients
         found = set[ItemRef]()
         for each in numbered[1].participants:
             address = each.address
-            self._named.add(address)
-            internal = address in snapshot.internal
-            if each.role in (Role.TO, Role.CC) and (not internal or snapshot.policy.count_internal_recipients):
+            named.add(address)
+            internal = address in colleagues
+            if each.role in _RECIPIENTS and (not internal or count_colleagues):
                 self.recipients.add(address)
-            if internal or address in self.external:
+            if internal or address in external:
                 continue
-            self.external.add(address)
+            external.add(address)
             persons = [ref for ref in snapshot.known.get(address, ()) if ref not in snapshot.tombstones]
             found.update(persons)
             self.ambiguous_person |= len(persons) > 1

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Self
+from functools import lru_cache
+from typing import Any, NamedTuple, Self
 
 from maillinkd.directory.item import ItemKind, ItemRef
 from maillinkd.linker.decision import EMPTY, Flag, Origin, Reason, Slot
@@ -11,8 +12,7 @@ from maillinkd.linker.policy import Policy
 from maillinkd.mail.message import Participant, Role
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(NamedTuple):
     """A message of the thread, as far as linking looks at it."""
 
     message_id: str
@@ -27,10 +27,6 @@ class Letter:
     """Row 3: the item, known and not deleted, whose Smart Bcc address it arrived at; None if row 3 is not asked."""
     marks: frozenset[Flag] = frozenset()
     """What this message brought (`smart_bcc_…`)."""
-
-    @property
-    def senders(self) -> tuple[str, ...]:
-        return tuple(each.address for each in self.participants if each.role is Role.FROM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,23 +102,20 @@ class Snapshot:
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> Self:
         """The snapshot that `facts` was made from."""
-        hand = frozenset(map(ItemRef.parse, facts["hand"]))
-        persons = {
-            ItemRef.parse(ref): Person(ItemRef.parse(ref), ItemRef.parse(org) if org else None)
-            for ref, org in facts["persons"].items()
-        }
+        hand = frozenset(map(_ref, facts["hand"]))
+        persons = {_ref(ref): Person(_ref(ref), _ref(org) if org else None) for ref, org in facts["persons"].items()}
         items = [_item_of(each) for each in facts["items"]]
         return cls(
             letters=tuple(_letter_of(each) for each in facts["letters"]),
             policy=Policy(**facts["policy"]),
             internal=frozenset(facts["internal"]),
-            known={address: tuple(map(ItemRef.parse, refs)) for address, refs in facts["known"].items()},
+            known={address: tuple(map(_ref, refs)) for address, refs in facts["known"].items()},
             persons=persons,
             items={item.ref: item for item in items},
             slot=slot_of(facts["slot"]),
             hand_persons=frozenset(ref for ref in hand if ref.kind is ItemKind.PERSON),
             hand_organizations=frozenset(ref for ref in hand if ref.kind is ItemKind.ORGANIZATION),
-            tombstones=frozenset(map(ItemRef.parse, facts["tombstones"])),
+            tombstones=frozenset(map(_ref, facts["tombstones"])),
             auto_link=facts["auto_link"],
             start_unknown=facts["start_unknown"],
             duplicate_message_id=facts["duplicate_message_id"],
@@ -160,16 +153,26 @@ def _letter_facts(letter: Letter) -> dict[str, Any]:
     return facts
 
 
+@lru_cache(maxsize=16_384)
+def _ref(text: str) -> ItemRef:
+    return ItemRef.parse(text)
+
+
+@lru_cache(maxsize=16_384)
+def _participant(text: str) -> Participant:
+    role, address = text.split(" ", 1)
+    return Participant(Role(role), address)
+
+
 def _letter_of(facts: Mapping[str, Any]) -> Letter:
-    people = (each.split(" ", 1) for each in facts["people"])
     names = facts.get("names")
     return Letter(
         message_id=facts["id"],
         sent_at=moment(facts["sent"]),
-        participants=tuple(Participant(Role(role), address) for role, address in people),
+        participants=tuple(map(_participant, facts["people"])),
         has_references=facts.get("refers", False),
         new=facts.get("new", False),
-        names=ItemRef.parse(names) if names else None,
+        names=_ref(names) if names else None,
         marks=frozenset(map(Flag, facts.get("marks", ()))),
     )
 
@@ -188,12 +191,12 @@ def _item_facts(item: SlotItem) -> dict[str, Any]:
 def _item_of(facts: Mapping[str, Any]) -> SlotItem:
     person, organization = facts["person"], facts["organization"]
     return SlotItem(
-        ref=ItemRef.parse(facts["ref"]),
+        ref=_ref(facts["ref"]),
         open=facts["open"],
         added_at=moment(facts["added"]),
-        person=ItemRef.parse(person) if person else None,
-        organization=ItemRef.parse(organization) if organization else None,
-        participants=frozenset(map(ItemRef.parse, facts["participants"])),
+        person=_ref(person) if person else None,
+        organization=_ref(organization) if organization else None,
+        participants=frozenset(map(_ref, facts["participants"])),
     )
 
 
@@ -211,7 +214,7 @@ def slot_facts(slot: Slot) -> dict[str, Any]:
 def slot_of(facts: Mapping[str, Any]) -> Slot:
     """The slot that `slot_facts` was made from."""
     return Slot(
-        item=ItemRef.parse(facts["item"]) if facts["item"] else None,
+        item=_ref(facts["item"]) if facts["item"] else None,
         origin=Origin(facts["origin"]) if facts["origin"] else None,
         added_at=moment(facts["added"]) if facts["added"] is not None else None,
         decision=facts["decision"],
