@@ -1,4 +1,4 @@
-"""`link`, `unlink`"""
+"""`link`, `unlink`, `undo`"""
 
 import pytest
 
@@ -19,8 +19,19 @@ def test_several_threads_are_linked_at_once(two_threads: Shell) -> None:
 
     assert ran.output.splitlines() == [
         f"thread {number} is linked to deal:62, person:3, organization:7 (manual_link_kept)" for number in (1, 2)
-    ]
+    ] + ["batch 1: `maillinkd undo 1 --as anna` takes it back"]
     assert [thread["slot"] for thread in two_threads.threads()] == ["deal:62", "deal:62"]
+
+
+def test_it_works_from_the_item_too(two_threads: Shell) -> None:
+    """L19: link a thread to this."""
+    two_threads.good("link", "deal:62", "1", "2", "--as", "anna")
+    (shown,) = two_threads.good("items", "show", "deal:62", "--json").lines
+    assert [thread["id"] for thread in shown["threads"]] == [2, 1]
+
+    two_threads.good("unlink", "deal:62", "2", "--as", "anna")
+
+    assert [thread["slot"] for thread in two_threads.threads()] == [None, "deal:62"]
 
 
 def test_the_decisions_of_a_hand_are_told_as_json(two_threads: Shell) -> None:
@@ -37,9 +48,19 @@ def test_the_decisions_of_a_hand_are_told_as_json(two_threads: Shell) -> None:
     [
         (("link", "1", "2", "deal:62", "--as", "ben"), 77, "ben may not change thread 1: it is anna's"),
         (("link", "1", "deal:62", "--as", "emma"), 77, "there is no user 'emma' in the configuration"),
+        (("link", "1", "2", "deal:62", "--as", "ben"), 77, "ben may not change thread 2: it is anna's"),
         (("link", "1", "99", "deal:62", "--as", "anna"), 1, "there is no thread 99"),
+        (
+            ("link", "98", "99", "deal:62", "--as", "anna"),
+            1,
+            "there is no thread 98\nmaillinkd: there is no thread 99",
+        ),
         (("link", "1", "deal:99", "--as", "anna"), 1, "there is no deal:99"),
-        (("unlink", "1", "deal:62", "--as", "anna"), 1, "thread 1 is not linked to deal:62"),
+        (("unlink", "1", "2", "deal:62", "--as", "anna"), 1, "thread 1 is not linked to deal:62"),
+        (("unlink", "1", "2", "deal:62", "--as", "anna"), 1, "thread 2 is not linked to deal:62"),
+        (("link", "1", "deal:62", "2", "--as", "anna"), 2, "'deal:62' is no thread"),
+        (("undo", "9", "--as", "anna"), 1, "there is no batch 9"),
+        (("undo", "nine", "--as", "anna"), 2, "should be a valid integer"),
         (("link", "1", "deal:62"), 2, "Missing option '--as'"),
         (("link", "deal:62", "--as", "anna"), 2, "Missing argument 'THREAD'"),
         (("link", "1", "2", "--as", "anna"), 2, "'2' is no item"),
@@ -65,3 +86,35 @@ def test_a_person_is_linked_by_hand(two_threads: Shell) -> None:
 
     assert "person:3, person:4" in ran.output
     assert ids(two_threads.threads("--item", "person:4")) == [["<a@c>"]]
+
+
+def test_undo_says_what_it_took_back_and_what_it_left(two_threads: Shell) -> None:
+    before = two_threads.threads()
+    two_threads.good("link", "1", "2", "deal:62", "--as", "anna")
+    two_threads.import_mail(mail("c@c", date="Tue, 3 Mar 2026 10:00:00 +0000", more="References: <a@c>\n"))
+
+    ran = two_threads.run("undo", "1", "--as", "anna")
+
+    assert ran.code == 1
+    assert ran.output.splitlines() == [
+        "thread 2 is linked to person:3, organization:7 (ambiguous_several_open_items)",
+        "batch 2: `maillinkd undo 2 --as anna` takes it back",
+    ]
+    because = "mail has been decided since (decision 5): link or unlink it by hand"
+    assert ran.complaint.splitlines()[-1] == f"maillinkd: thread 1 is left as it is: {because}"
+    again = two_threads.run("undo", "1", "--as", "anna", "--json")
+    assert (again.code, again.lines[0]) == (
+        1, {"v": 1, "event": "left", "thread": 1, "because": because, "decision": 5},
+    )  # fmt: skip
+    assert [each for each in two_threads.threads() if each["id"] == 2] == [each for each in before if each["id"] == 2]
+
+
+def test_who_may_not_change_a_thread_may_not_take_back_what_was_done_to_it(two_threads: Shell) -> None:
+    two_threads.good("link", "1", "deal:62", "--as", "anna")
+    before = two_threads.threads()
+
+    ran = two_threads.run("undo", "1", "--as", "ben")
+
+    assert (ran.code, ran.complaint) == (77, "maillinkd: ben may not change thread 1: it is anna's\n")
+    assert two_threads.threads() == before
+    assert two_threads.good("undo", "1", "--as", "boss", "--json").lines[0]["undoes"] == 3

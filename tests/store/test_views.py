@@ -68,6 +68,18 @@ async def test_a_thread_is_shown_as_it_stands(scene: Scene) -> None:
     assert view.organizations == (ItemRef.parse("organization:7"),)
 
 
+async def test_the_likeliest_candidate_comes_first(scene: Scene) -> None:
+    """L12: shared words, then the last mail, then age. It only sorts."""
+    assert (await scene.thread_of("b@c")).candidates == ("deal:62", "deal:61")  # Cellar
+    assert (await scene.thread_of("d@c")).candidates == ("deal:61", "deal:62")  # Roof
+
+    await scene.know(OTHER_DEAL | {"title": "Attic"})
+    assert (await scene.thread_of("b@c")).candidates == ("deal:61", "deal:62")  # thread a is linked to deal:61
+
+    await scene.house.unlink("anna", [1], ItemRef.parse("deal:61"))
+    assert (await scene.thread_of("b@c")).candidates == ("deal:62", "deal:61")  # it is the younger
+
+
 async def test_what_is_deleted_is_kept_in_the_slot_alone(scene: Scene) -> None:
     """L6, L11"""
     await scene.know(DEAL | {"deleted": True}, {"kind": "person", "id": "3", "deleted": True})
@@ -143,16 +155,6 @@ async def test_who_follows_a_mailbox_is_known_while_the_lease_holds(scene: Scene
     async with scene.database.reading() as connection:
         assert await views.holders(connection, now) == {"anna": "host:1:2"}
         assert await views.holders(connection, later) == {}
-
-
-async def test_a_decision_is_read_by_its_number(scene: Scene) -> None:
-    async with scene.database.reading() as connection:
-        recorded = await views.recorded(connection, 1)
-
-        assert recorded is not None
-        assert (recorded.number, recorded.line["reason"]) == (1, "linked_single_open_item")
-        assert recorded.facts is not None
-        assert await views.recorded(connection, 99) is None
 
 
 async def test_decisions_of_an_instance_are_counted(scene: Scene) -> None:

@@ -199,6 +199,9 @@ def _message_line(message: "MessageView") -> dict[str, Any]:
         line["evidence"] = dict(message.evidence)
     if message.made_id:
         line["made_id"] = True
+    if message.gmail is not None:
+        line["labels"] = message.gmail.labels
+        line["gmail_thread"] = message.gmail.thread and str(message.gmail.thread)
     return line
 
 
@@ -241,5 +244,6 @@ def _show_message(message: "MessageView") -> None:
             ("sent to", message.names and f"the address of {message.names}"),
             ("flags", message.flags),
             ("lies in", ", ".join(places)),
+            ("labels", message.gmail and ", ".join(message.gmail.labels)),
         )
     )

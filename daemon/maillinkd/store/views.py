@@ -1,10 +1,9 @@
 """Read-only queries for showing: threads as people and programs see them, what lies in quarantine, and counts."""
 
 import json
-import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -14,12 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from maillinkd.directory.item import ItemKind, ItemRef
 from maillinkd.linker.decision import TODO_REASONS, Flag
+from maillinkd.linker.ranking import Candidate, ranked
 from maillinkd.linker.snapshot import micros, moment
 from maillinkd.mail.message import Participant, parse
 from maillinkd.mail.tree import Branch, parents
-from maillinkd.store import cursors, mailroom
+from maillinkd.store import cursors, gmail, mailroom
 from maillinkd.store.database import chunks
-from maillinkd.store.journal import Recorded
+from maillinkd.store.gmail import Labelled
 from maillinkd.store.mailroom import Stored
 from maillinkd.store.schema import decision, folder, inbound, item, link, message_ref, occurrence, participant
 from maillinkd.store.schema import lease as leases
@@ -80,6 +80,7 @@ class ThreadView:
     """Of the last slot decision; None while an import has not decided the thread yet."""
     flags: tuple[str, ...]
     candidates: tuple[str, ...]
+    """The likeliest first (L12)."""
     decision: int | None
     linked_by: LinkedBy | None
 
@@ -116,6 +117,8 @@ class MessageView:
     names: str | None
     """The item to whose Smart Bcc address it was sent."""
     places: tuple[PlaceView, ...]
+    gmail: Labelled | None
+    """What Gmail says of it; None where it does not lie there."""
     answers: int | None
     """The number of the message that it answers (threading.md T16); None for a root."""
 
@@ -206,7 +209,47 @@ async def read_threads(connection: AsyncConnection, labels: Collection[int]) -> 
         )
         for row in await connection.execute(query):
             found[row.id] = _thread_view(row, letters.get(row.id, []), links[row.id])
+    return await _ranked(connection, found)
+
+
+async def _ranked(connection: AsyncConnection, found: dict[int, ThreadView]) -> dict[int, ThreadView]:
+    """The same threads, the likeliest of several candidates first (L12)."""
+    several = {label: view for label, view in found.items() if len(view.candidates) > 1}
+    known = await candidates(connection, {ref for view in several.values() for ref in view.candidates})
+    for label, view in several.items():
+        in_order = [str(each.ref) for each in ranked(view.subject, (known[ref] for ref in view.candidates))]
+        found[label] = replace(view, candidates=tuple(in_order))
     return found
+
+
+async def candidates(connection: AsyncConnection, names: Collection[str]) -> dict[str, Candidate]:
+    """What ranking looks at, by the names asked for; one that is unknown now has neither title nor age."""
+    refs = {name: ItemRef.parse(name) for name in names}
+    titles: dict[tuple[str, str], Any] = {}
+    newest: dict[tuple[str, str], int] = {}
+    for kind in sorted({ref.kind for ref in refs.values()}):
+        for some in chunks(sorted({ref.key for ref in refs.values() if ref.kind is kind})):
+            columns = (item.c.key, item.c.title, item.c.added_at, item.c.imported_at)
+            query = select(*columns).where(item.c.kind == kind, item.c.key.in_(some))
+            titles |= {(kind, row.key): row for row in await connection.execute(query)}
+            last = (
+                select(link.c.key, func.max(threads.c.last_message_at).label("at"))
+                .join(threads, threads.c.id == link.c.thread)
+                .where(link.c.kind == kind, link.c.key.in_(some))
+                .group_by(link.c.key)
+            )
+            newest |= {(kind, row.key): row.at for row in await connection.execute(last)}
+    return {
+        name: _candidate(ref, titles.get((ref.kind, ref.key)), newest.get((ref.kind, ref.key)))
+        for name, ref in refs.items()
+    }
+
+
+def _candidate(ref: ItemRef, row: Any, newest: int | None) -> Candidate:
+    last_mail = None if newest is None else moment(newest)
+    if row is None:
+        return Candidate(ref, "", last_mail, moment(0))
+    return Candidate(ref, row.title, last_mail, moment(row.imported_at if row.added_at is None else row.added_at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +312,7 @@ async def messages_of(connection: AsyncConnection, label: int) -> list[MessageVi
     """The messages of a thread, in order of sent time, then id."""
     letters = (await mailroom.messages_of(connection, [label])).get(label, [])
     places = await _places_of(connection, [each.id for each in letters])
+    labelled = await gmail.of_messages(connection, [each.id for each in letters])
     extra: dict[int, Any] = {}
     for some in chunks([each.id for each in letters]):
         columns = (messages.c.id, messages.c.received_at, messages.c.size, messages.c.headers)
@@ -294,6 +338,7 @@ async def messages_of(connection: AsyncConnection, label: int) -> list[MessageVi
                 flags=tuple(sorted(each.marks | ({TOPIC} if new_topic else set()))),
                 names=None if each.names is None else str(each.names),
                 places=tuple(places[each.id]),
+                gmail=labelled.get(each.id),
                 answers=answers[each.id],
             )
         )
@@ -305,6 +350,21 @@ def _branch(each: Stored, headers: bytes) -> Branch[int]:
     message = parse(headers, received_at=each.sent_at, size=0)
     ids = (each.message_id, *message.aliases)
     return Branch(each.id, ids, message.in_reply_to, message.references, each.sent_at)
+
+
+async def aliases_of(connection: AsyncConnection, numbers: Sequence[int]) -> dict[int, tuple[str, ...]]:
+    """By number of a message: the further ids that it bears (threading.md T10), read from its headers again."""
+    found: dict[int, tuple[str, ...]] = {}
+    for some in chunks(numbers):
+        query = select(messages.c.id, messages.c.sent_at, messages.c.headers).where(messages.c.id.in_(some))
+        for number, sent_at, headers in await connection.execute(query):
+            found[number] = parse(headers, received_at=moment(sent_at), size=0).aliases
+    return found
+
+
+async def newest_thread(connection: AsyncConnection) -> int:
+    """The highest label that a thread has; 0 if there is none."""
+    return (await connection.execute(select(func.max(threads.c.id)))).scalar() or 0
 
 
 async def _places_of(connection: AsyncConnection, numbers: Sequence[int]) -> defaultdict[int, list[PlaceView]]:
@@ -329,15 +389,6 @@ def _place(row: Any) -> PlaceView:
 
 
 # -- the journal
-
-
-async def recorded(connection: AsyncConnection, number: int) -> Recorded | None:
-    """The decision of this number."""
-    row = (await connection.execute(select(decision).where(decision.c.id == number))).first()
-    if row is None:
-        return None
-    facts = json.loads(zlib.decompress(row.facts)) if row.facts is not None else None
-    return Recorded(row.id, moment(row.at), json.loads(row.line), facts, row.batch)
 
 
 async def count_decisions(connection: AsyncConnection, after: int, instance: str) -> int:
