@@ -27,7 +27,8 @@ ROOF = item("deal:61", title="New roof", status="open", person="7", organization
 
 async def _put(database: Database, *changed: Item) -> None:
     async with database.transaction() as connection:
-        await items.write(connection, changed)
+        before = await items.read(connection, [each.ref for each in changed])
+        await items.write(connection, changed, before.values())
 
 
 async def _directory(

@@ -143,7 +143,8 @@ def _time(name: str, value: Any) -> datetime:
         raise LineError(f"{name}: {_shown(value)} is out of range") from None
 
 
-def _addresses(name: str, value: Any) -> tuple[str, ...]:
+def read_addresses(name: str, value: Any) -> tuple[str, ...]:
+    """A list of mail addresses, normalised, without repeats. Raises LineError for what is none."""
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise LineError(f"{name}: expected a list of texts, not {_shown(value)}")
     found = tuple(dict.fromkeys(normalise(each) for each in value))
@@ -171,7 +172,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "archived": _flag,
     "deleted": _flag,
     "converted_from": _id,
-    "addresses": _addresses,
+    "addresses": read_addresses,
     "participants": _ids,
 }
 

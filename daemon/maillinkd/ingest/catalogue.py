@@ -1,7 +1,6 @@
 """Changes of the directory, and what follows from them for threads: L6, L10, and nothing else."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -29,7 +28,8 @@ async def apply(
         key = (change.ref.kind, change.ref.key)
         after[key] = change.apply(after.get(key) or by_key.get(key), now)
     changed = [item for key, item in after.items() if item != by_key.get(key)]
-    await items.write(connection, changed)
+    known = [by_key[key] for item in changed if (key := (item.ref.kind, item.ref.key)) in by_key]
+    await items.write(connection, changed, known)
     threads = await _threads_to_follow(connection, changed, by_key)
     lines = await follow(connection, office, threads, instance=instance)
     return list(after.values()), lines
@@ -39,25 +39,30 @@ async def _threads_to_follow(
     connection: Connection, changed: Sequence[Item], before: dict[tuple[ItemKind, str], Item]
 ) -> set[int]:
     """The threads (labels) of changed persons and organizations, and of leads that were converted."""
-    persons, organizations, leads = set[ItemRef](), set[ItemRef](), set[str]()
-    addresses = set[str]()
-    for item in changed:
+    linked, organizations = set[ItemRef](), set[ItemRef]()
+    addresses, leads = set[str](), set[str]()
+    for item in changed:  # to what is new no thread is linked yet
         known = before.get((item.ref.kind, item.ref.key))
         match item.ref.kind:
             case ItemKind.PERSON:
-                if known is None or _matters(known) != _matters(item):
-                    persons.add(item.ref)
-                    addresses |= {*item.addresses, *(known.addresses if known else ())}
+                if known is None:
+                    addresses |= set(item.addresses)
+                elif _matters(known) != _matters(item):
+                    linked.add(item.ref)
+                    addresses |= {*item.addresses, *known.addresses}
             case ItemKind.ORGANIZATION:
-                if known is None or known.deleted != item.deleted:
+                if known is None:
                     organizations.add(item.ref)
+                elif known.deleted != item.deleted:
+                    organizations.add(item.ref)
+                    linked.add(item.ref)
             case ItemKind.LEAD:
                 leads.add(item.ref.key)
             case ItemKind.DEAL if item.converted_from:
                 leads.add(item.converted_from.lower())
-    persons |= await items.members(connection, [ref.key for ref in organizations])
+    linked |= await items.members(connection, [ref.key for ref in organizations])
     found = await links.threads_with(connection, addresses)
-    found |= await links.threads_linked(connection, persons | organizations)
+    found |= await links.threads_linked(connection, linked)
     deals = await items.converted(connection, leads)
     return found | await links.threads_linked(connection, [ItemRef(ItemKind.LEAD, key) for key in deals])
 
@@ -94,7 +99,7 @@ def _follow(desk: Desk, file: File, deals: dict[str, ItemRef]) -> bool:
     deal = deals.get(slot.item.key) if slot.item and slot.item.kind is ItemKind.LEAD else None
     if deal is None:
         return desk.follow_directory(file)
-    file.state = replace(file.state, slot=hand_over(slot, deal))
+    file.state = file.state._replace(slot=hand_over(slot, deal))
     snapshot = desk.look(file)
     reason = Reason.CONVERTED_LEAD_FOLLOWED
     desk.settle(file, snapshot, Decision(file.state.slot, reason, follow_directory(snapshot, reason)))

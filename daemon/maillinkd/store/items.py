@@ -64,6 +64,12 @@ async def listing(
     return await _with_lists(connection, (await connection.execute(query)).all())
 
 
+async def titles(connection: AsyncConnection, kind: ItemKind) -> list[tuple[ItemRef, str]]:
+    """The titles of all items of a kind that are not deleted."""
+    query = select(items.c.id, items.c.title).where(items.c.kind == kind, items.c.deleted.is_(False))
+    return [(ItemRef(kind, row.id), row.title) for row in await connection.execute(query)]
+
+
 async def _with_lists(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> list[Item]:
     addresses = defaultdict[str, list[str]](list)
     persons = [row.key for row in rows if row.kind == ItemKind.PERSON]
@@ -120,39 +126,34 @@ def _row_of(each: Item) -> dict[str, Any]:
     }
 
 
-async def write(connection: AsyncConnection, changed: Sequence[Item]) -> None:
-    """Puts these items in the place of what was known of them; `imported_at` of a known one stays."""
+async def write(connection: AsyncConnection, changed: Sequence[Item], before: Collection[Item]) -> None:
+    """Puts these items in the place of what was known of them, `before`; `imported_at` of a known one stays."""
     columns = [column.name for column in items.c if column.name not in ("kind", "key", "imported_at")]
     for some in chunks(changed, 1_000):
         await upsert(connection, items, [_row_of(each) for each in some], update=columns)
-        persons = [each for each in some if each.ref.kind is ItemKind.PERSON]
-        await connection.execute(
-            delete(item_address).where(item_address.c.key.in_([each.ref.key for each in persons]))
-        )
-        await upsert(
-            connection,
-            item_address,
-            [
-                {"address": address, "key": each.ref.key, "plain": without_plus_tag(address), "position": position}
-                for each in persons
-                for position, address in enumerate(dict.fromkeys(each.addresses))
-            ],
-        )
-        others = [each for each in some if each.ref.kind in SLOT_KINDS]
-        for kind in SLOT_KINDS:
-            keys = [each.ref.key for each in others if each.ref.kind is kind]
+    for keys in chunks([each.ref.key for each in before if each.addresses]):
+        await connection.execute(delete(item_address).where(item_address.c.key.in_(keys)))
+    for kind in SLOT_KINDS:
+        for keys in chunks([each.ref.key for each in before if each.ref.kind is kind and each.participants]):
             await connection.execute(
                 delete(item_participant).where(item_participant.c.kind == kind, item_participant.c.key.in_(keys))
             )
-        await upsert(
-            connection,
-            item_participant,
-            [
-                {"person_key": person.lower(), "kind": str(each.ref.kind), "key": each.ref.key}
-                for each in others
-                for person in each.participants
-            ],
-        )
+    addresses = [
+        {"address": address, "key": each.ref.key, "plain": without_plus_tag(address), "position": position}
+        for each in changed
+        if each.ref.kind is ItemKind.PERSON
+        for position, address in enumerate(dict.fromkeys(each.addresses))
+    ]
+    participants = [
+        {"person_key": person.lower(), "kind": str(each.ref.kind), "key": each.ref.key}
+        for each in changed
+        if each.ref.kind in SLOT_KINDS
+        for person in each.participants
+    ]
+    for listed in chunks(addresses, 1_000):
+        await upsert(connection, item_address, listed)
+    for joined in chunks(participants, 1_000):
+        await upsert(connection, item_participant, joined)
 
 
 async def converted(connection: AsyncConnection, leads: Collection[str]) -> dict[str, ItemRef]:
