@@ -23,7 +23,7 @@ def test_mail_that_is_known_is_not_filed_twice(shell: Shell) -> None:
     first = shell.good("import", "mail", path, "--mailbox", "anna", "--json").lines
     again = shell.good("import", "mail", path, "--mailbox", "anna", "--json").lines
 
-    summary = {"v": 1, "event": "import_mail", "read": 1, "quarantined": 0, "problems": 0}
+    summary = {"v": 1, "event": "import_mail", "read": 1, "quarantined": 0, "filtered": {}, "problems": 0}
     assert first == [summary | {"new": 1, "known": 0, "decisions": 1}]
     assert again == [summary | {"new": 0, "known": 1, "decisions": 0}]
 
@@ -202,3 +202,16 @@ def test_what_the_list_prints_can_be_imported_again(shell: Shell) -> None:
     ran = shell.good("import", "items", "-", stdin=listed.encode())
 
     assert ran.output == "read 4, new 0, changed 0, unchanged 4, deleted 0, wrong 0\n"
+
+
+def test_mail_that_is_left_out_is_counted_by_its_reason(shell: Shell) -> None:
+    text = shell.config.read_text().replace("[policy]", '[policy]\nbulk = "ignore"\nblock = ["@spam.example"]')
+    shell.config.write_text(text)
+    mails = [mail("a@x"), mail("b@x", more="List-Id: <news.client.example>\n"), mail("c@x", sender="x@spam.example")]
+    path = shell.write("mail.mbox", b"".join(b"From x Tue Mar 31 10:00:00 2026\n" + each + b"\n" for each in mails))
+
+    said = shell.good("import", "mail", path, "--mailbox", "anna").output
+    counted = shell.good("import", "mail", path, "--mailbox", "anna", "--json").lines[0]
+
+    assert "new 1, already known 0, quarantined 0, filtered (blocked) 1, filtered (bulk) 1, decisions 1\n" in said
+    assert (counted["known"], counted["filtered"]) == (1, {"blocked": 1, "bulk": 1})

@@ -1,5 +1,6 @@
 """`import mail`, `import items`: from files."""
 
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,7 +63,7 @@ async def import_mail(
     from maillinkd.store import journal, views
 
     settings = given.settings()
-    _check_destination(settings, mailbox, smart_bcc, sender)
+    check_destination(settings, mailbox, smart_bcc, sender)
     files = mail_files.Reader(mail_files.find(paths))
     with progress("importing mail", "messages") as advance, closing(files.mails()) as mails:
         async with open_house(settings, instance=INSTANCE) as house:
@@ -77,8 +78,9 @@ async def import_mail(
     counts = {
         "read": summary.read,
         "new": summary.new,
-        "known": max(0, summary.read - summary.new - summary.quarantined),
+        "known": max(0, summary.read - summary.new - summary.quarantined - sum(summary.filtered.values())),
         "quarantined": summary.quarantined,
+        "filtered": dict(summary.filtered),
         "decisions": decisions,
     }
     if given.json:
@@ -86,16 +88,21 @@ async def import_mail(
     else:
         output.say(
             f"read {summary.read}, new {summary.new}, already known {counts['known']}, "
-            f"quarantined {summary.quarantined}, decisions {decisions}"
+            f"quarantined {summary.quarantined}, {_filtered(summary.filtered)}decisions {decisions}"
         )
     for problem in files.problems:
         output.complain(problem)
     return 1 if files.problems else 0
 
 
-def _check_destination(
+def _filtered(counts: Mapping[str, int]) -> str:
+    return "".join(f"filtered ({reason}) {number}, " for reason, number in sorted(counts.items()))
+
+
+def check_destination(
     settings: "Settings", mailbox: str | None, smart_bcc: list[str] | None, sender: str | None
 ) -> None:
+    """Whose mail it is: raises typer.BadParameter unless it is said in one way, and known."""
     if (mailbox is None) == (not smart_bcc):
         raise typer.BadParameter("expected either --mailbox NAME, or --smart-bcc RCPT with --sender ADDRESS")
     if mailbox is not None and sender is not None:
@@ -112,11 +119,16 @@ def _check_destination(
     "items",
     "maillinkd import items crm.jsonl",
     "maillinkd import items deals.jsonl --complete deal --dry-run",
+    "maillinkd import items people.csv deals.xlsx --timezone Europe/Berlin",
 )
 async def import_items(
     given: Given,
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE", help="JSON Lines, one item a line; - is standard input.")
+        list[Path],
+        typer.Argument(
+            metavar="FILE",
+            help="JSON Lines, one item a line, or CSV or XLSX as Pipedrive exports it; - is standard input.",
+        ),
     ],
     complete: Annotated[
         list[str] | None,
@@ -124,9 +136,18 @@ async def import_items(
             metavar="KIND", help="The files hold all items of this kind: others count as deleted. May be repeated."
         ),
     ] = None,
+    timezone: Annotated[
+        str | None,
+        typer.Option(metavar="ZONE", help="Of times in CSV and XLSX that name none: Europe/Berlin, UTC."),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of CSV that is not UTF-8 and has no byte order mark: cp1252.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
 ) -> int:
     """Takes items in: fields that a line does not have stay as they are, null clears one.
+
+    In an export an empty cell clears. Persons and organizations are found by id, else by a name that one alone bears.
 
     A line that is wrong is reported with its number and why; the others go in, and the exit code is 1.
     """
@@ -136,9 +157,9 @@ async def import_items(
 
     kinds = item_files.kinds(complete or ())
     settings = given.settings()
-    found = item_files.read(files)
-    for problem in found.problems:
-        output.complain(problem)
+    found = item_files.read(files, item_files.zone(timezone), item_files.encoding(encoding))
+    for said in (*found.notes, *found.problems):
+        output.complain(said)
     with progress("importing items", "items", len(found.changes)) as advance:
         async with open_house(settings, instance=INSTANCE) as house:
             plan = await item_files.plan(house, found, kinds)
