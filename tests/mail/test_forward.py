@@ -1,5 +1,7 @@
 """Whose mail was forwarded (linking.md L15)."""
 
+import base64
+import pickle
 from email.message import EmailMessage
 from typing import Literal
 
@@ -8,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mail.hostile import FRAGMENTS, in_time, repeated
-from maillinkd.mail.forward import MAX_LINES, Found, forwarded_addresses
+from maillinkd.mail.forward import MAX_FOUND, Found, forwarded_addresses
 
 CARLA = "Carla Client <carla@client.example>"
+QUOTED = f"see below\n\n---------- Forwarded message ---------\nVon: {CARLA}\nDate: 1\nTo: <anna@ourco.example>\n"
 
 
 def mail(body: str, subtype: str = "plain") -> EmailMessage:
@@ -22,126 +25,18 @@ def mail(body: str, subtype: str = "plain") -> EmailMessage:
     return message
 
 
-def inline(body: str, subtype: str = "plain") -> list[str]:
-    found = forwarded_addresses(mail(body, subtype).as_bytes())
-
-    assert all(each.evidence == "inline" for each in found)
-    return [each.address for each in found]
+def addresses(message: EmailMessage | bytes) -> list[str]:
+    raw = message if isinstance(message, bytes) else message.as_bytes()
+    return [found.address for found in forwarded_addresses(raw)]
 
 
-FORWARDS = {
-    "Gmail": """\
-see below
+def test_what_is_found_in_the_text_says_where() -> None:
+    place = "quoted header at line 4 of the text (German)"
 
----------- Forwarded message ---------
-From: *Carla Client* <carla@client.example>
-Date: Sun, Mar 1, 2026 at 9:00 AM
-Subject: question
-To: Anna <anna@ourco.example>,
- <dan@client.example>
-
-
-How much is it?
-""",
-    "Apple Mail, German": f"""\
-Anfang der weitergeleiteten Nachricht:
-
-> Von: {CARLA}
-> Betreff: Frage
-> Datum: 1. März 2026 um 09:00:00 MEZ
-> An: Anna <anna@ourco.example>
-> Kopie: dan@client.example
->
-> Was kostet es?
-""",
-    "Outlook, French": f"""\
-________________________________
-De : {CARLA}
-Envoyé : dimanche 1 mars 2026 09:00
-À : 'anna@ourco.example' <anna@ourco.example>; dan@client.example
-Objet : question
-
-Combien ?
-""",
-    "Outlook, plain text": """\
------Original Message-----
-From: Carla Client [mailto:carla@client.example]
-Sent: Sunday, March 1, 2026 9:00 AM
-To: Anna; dan@client.example; anna@ourco.example
-Subject: question
-""",
-    "Outlook on the web, bold": f"""\
-*From:* {CARLA}
-*Sent: *Sunday, March 1, 2026 9:00 AM
-**To:** Anna <anna@ourco.example>
-*Cc:* dan@client.example
-*Subject:* question
-""",
-    "Thunderbird, Spanish": f"""\
--------- Mensaje reenviado --------
-Asunto: \tpregunta
-Fecha: \tSun, 1 Mar 2026 09:00:00 +0100
-De: \t{CARLA}
-Para: \tAnna <anna@ourco.example>, dan@client.example
-""",
-    "Yahoo, all in one line": (
-        '----- Forwarded Message ----- From: x\nFrom: "Carla" <carla@client.example>To: Anna <anna@ourco.example>'
-        "Cc: dan <dan@client.example>Sent: Sunday, March 1, 2026Subject: question\n"
-    ),
-    "Hubspot, Japanese": f"""\
----------- メッセージを転送 ---------
-送信元：{CARLA}
-日付：2026年3月1日
-件名：質問
-送信先：anna@ourco.example
-CC：dan@client.example
-""",
-    "Polish": f"Od: {CARLA}\nDo: anna@ourco.example\nDW: dan@client.example\nData: 1.03.2026\nTemat: pytanie\n",
-    "Russian": f"От: {CARLA}\nДата: 1 марта\nКому: anna@ourco.example\nКопия: dan@client.example\nТема: вопрос\n",
-    "Hebrew": f"\u200fמאת: {CARLA}\n\u200fנושא: x\n\u200fאל: anna@ourco.example, dan@client.example\n",
-    "Turkish": f"Kimden: {CARLA}\nKonu: soru\nKime: anna@ourco.example, dan@client.example\n",
-    "a whole header, pasted": (
-        f"Message-ID: <q1@c>\nFrom: {CARLA}\nUser-Agent: x\nX-Mailer: y\nTo: anna@ourco.example, dan@client.example\n"
-    ),
-    "an empty line between the fields": f"From: {CARLA}\n\nTo: anna@ourco.example, dan@client.example\n\nDate: 1\n",
-}
-
-
-@pytest.mark.parametrize("client", FORWARDS)
-def test_the_quoted_header_of_a_forward_is_read(client: str) -> None:
-    assert {"carla@client.example", "anna@ourco.example", "dan@client.example"} == set(inline(FORWARDS[client]))
-
-
-def test_addresses_come_in_the_order_of_the_fields_without_repeats() -> None:
-    body = f"To: anna@ourco.example, {CARLA}\nSubject: x\nFrom: {CARLA}\n"
-
-    assert inline(body) == ["carla@client.example", "anna@ourco.example"]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "Hello, how are you?",
-        "On Sunday, Carla <carla@client.example> wrote:\n> hello",
-        f"From: {CARLA}\n\nonly one label",
-        f"From: {CARLA}\n\n\nTo: anna@ourco.example\n",
-        f"From: {CARLA}\nsome words\nSubject: x\n",
-        "From: Berlin\nTo: Paris\n",
-        f"Hi, this is From: {CARLA}\nSubject: x\n",
-        f"To: {CARLA}\nSubject: x\n",
-        "x\n" * MAX_LINES + f"From: {CARLA}\nSubject: x\n",
-        f"Reply-To: {CARLA}\nCc: {CARLA}\nFrom: nobody\nSubject: x\n",
-    ],
-)
-def test_a_wrong_person_is_worse_than_none(body: str) -> None:
-    assert inline(body) == []
-
-
-def test_only_the_first_block_counts() -> None:
-    first = "From: Carla Client\nSent: Monday\nTo: dan@client.example\nSubject: b\n\nhello\n\n"
-    second = "From: eve@client.example\nSent: Sunday\nTo: fred@client.example\nSubject: a\n"
-
-    assert inline(first + second) == ["dan@client.example"]
+    assert forwarded_addresses(mail(QUOTED).as_bytes()) == (
+        Found("carla@client.example", "inline", f"{place}, From"),
+        Found("anna@ourco.example", "inline", f"{place}, To"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,17 +48,38 @@ def test_only_the_first_block_counts() -> None:
         "<table><tr><th>Betreff: </th><td>x</td></tr>"
         "<tr><th>Von: </th><td>Carla &lt;carla@client.example&gt;</td></tr>"
         "<tr><th>An: </th><td>anna@ourco.example</td></tr></table>",
+        "<p>De&nbsp;: <a href='mailto:carla@client.example?subject=x'>Carla</a></p>"
+        "<p>Envoy&eacute;&nbsp;: 1</p><p>&Agrave;&nbsp;: anna@ourco.example</p>",
+        "<blockquote type=cite>Begin forwarded message:<br><br><div>From: carla@client.example</div>"
+        "<div>To: anna@ourco.example</div></blockquote>",
     ],
 )
 def test_html_is_read_where_there_is_no_text(html: str) -> None:
-    assert inline(html, "html") == ["carla@client.example", "anna@ourco.example"]
+    assert addresses(mail(html, "html")) == ["carla@client.example", "anna@ourco.example"]
+
+
+def test_a_block_in_a_quoted_answer_is_none_in_html_either() -> None:
+    html = f"Bob wrote:<blockquote><p>see</p><p>From: {CARLA}<br>Date: 1<br>Subject: x</p></blockquote>"
+
+    assert addresses(mail(html.replace("<carla", "&lt;carla"), "html")) == []
 
 
 def test_the_text_comes_before_the_html() -> None:
-    message = mail(f"From: {CARLA}\nSubject: x\n")
+    message = mail(QUOTED)
     message.add_alternative("<p>From: eve@client.example<br>Subject: x</p>", subtype="html")
 
-    assert (Found("carla@client.example", "inline"),) == forwarded_addresses(message.as_bytes())
+    assert addresses(message) == ["carla@client.example", "anna@ourco.example"]
+
+
+def test_html_has_the_addresses_that_the_text_leaves_out() -> None:
+    message = mail("From: Carla\nSent: 1\nTo: Anna\nSubject: x\n")
+    message.add_alternative(
+        "<p>From: <a href='mailto:carla@client.example'>Carla</a><br>Sent: 1<br>To: Anna<br>Subject: x</p>",
+        subtype="html",
+    )
+
+    place = "quoted header at line 2 of the HTML (English), From"
+    assert forwarded_addresses(message.as_bytes()) == (Found("carla@client.example", "inline", place),)
 
 
 @pytest.mark.parametrize("encoding", ["quoted-printable", "base64", "8bit"])
@@ -172,7 +88,7 @@ def test_encoded_bodies_are_read(encoding: str, charset: str) -> None:
     message = mail("x")
     message.set_content(f"Från: Käthe <carla@client.example>\nÄmne: f{'å' * 80}\n", cte=encoding, charset=charset)
 
-    assert (Found("carla@client.example", "inline"),) == forwarded_addresses(message.as_bytes())
+    assert addresses(message) == ["carla@client.example"]
 
 
 def attached(*senders: str) -> EmailMessage:
@@ -190,22 +106,64 @@ def attached(*senders: str) -> EmailMessage:
 
 
 def test_all_attached_messages_count_and_then_no_text() -> None:
-    expected = ("carla@client.example", "office@client.example", "anna@ourco.example", "dan@client.example")
-
     found = forwarded_addresses(attached(CARLA, "gina@client.example").as_bytes())
 
-    assert [Found(address, "attached") for address in (*expected, "gina@client.example")] == list(found)
+    assert found == (
+        Found("carla@client.example", "attached", "attached message 1, From"),
+        Found("office@client.example", "attached", "attached message 1, Reply-To"),
+        Found("anna@ourco.example", "attached", "attached message 1, To"),
+        Found("dan@client.example", "attached", "attached message 1, Cc"),
+        Found("gina@client.example", "attached", "attached message 2, From"),
+    )
 
 
 def test_messages_attached_to_attached_messages_count_too() -> None:
-    inner = attached("gina@client.example")
     outer = mail("see attached")
-    outer.add_attachment(inner)
+    outer.add_attachment(attached("gina@client.example"))
 
-    addresses = [found.address for found in forwarded_addresses(outer.as_bytes())]
+    assert addresses(outer)[:3] == ["anna@ourco.example", "ourco@bcc.ourco.example", "gina@client.example"]
 
-    assert addresses[:2] == ["anna@ourco.example", "ourco@bcc.ourco.example"]
-    assert "gina@client.example" in addresses
+
+def test_an_attached_message_without_addresses_leaves_the_text_to_be_read() -> None:
+    message = mail(QUOTED)
+    message.add_attachment(EmailMessage())
+
+    assert addresses(message) == ["carla@client.example", "anna@ourco.example"]
+
+
+INNER = f"From: {CARLA}\r\nSubject: x\r\n\r\nhello\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Content-Type: message/rfc822",
+        "Content-Type: message/global",
+        'Content-Type: application/octet-stream; name="x.eml"',
+        "Content-Type: application/octet-stream\r\nContent-Disposition: attachment; filename=X.EML",
+        "Content-Type: application/octet-stream\r\n"
+        "Content-Disposition: attachment;\r\n filename*0=\"a long \";\r\n filename*1=subject.eml",
+        "Content-Type: application/octet-stream\r\nContent-Disposition: attachment; filename*=utf-8''%C3%A4.eml",
+        'Content-Type: application/octet-stream; name="=?utf-8?q?=C3=A4=2Eeml?="',
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("encoding", ["7bit", "base64", "quoted-printable"])
+def test_messages_are_attached_in_odd_ways(header: str, encoding: str) -> None:
+    body = base64.encodebytes(INNER) if encoding == "base64" else INNER
+    head = (
+        f"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{header}\r\nContent-Transfer-Encoding: {encoding}"
+    )
+
+    assert addresses(head.encode() + b"\r\n\r\n" + body + b"\r\n--b--\r\n") == ["carla@client.example"]
+
+
+@pytest.mark.parametrize("name", ["mail.txt", "mail.eml.exe", "eml"])
+def test_other_attachments_are_not_read(name: str) -> None:
+    message = mail("see attached")
+    message.add_attachment(INNER, maintype="application", subtype="octet-stream", filename=name)
+    message.add_attachment(f"From: {CARLA}\nSubject: x\n", filename="mail.txt")
+
+    assert addresses(message) == []
 
 
 @pytest.mark.parametrize(
@@ -216,14 +174,17 @@ def test_the_policy_says_where_to_look(
     mode: Literal["attached+inline", "attached", "off"], from_attached: bool, from_inline: bool
 ) -> None:
     assert from_attached is bool(forwarded_addresses(attached(CARLA).as_bytes(), mode))
-    assert from_inline is bool(forwarded_addresses(mail(FORWARDS["Gmail"]).as_bytes(), mode))
+    assert from_inline is bool(forwarded_addresses(mail(QUOTED).as_bytes(), mode))
 
 
-def test_text_attachments_are_not_read() -> None:
-    message = mail("see attached")
-    message.add_attachment(f"From: {CARLA}\nSubject: x\n", filename="mail.txt")
+def test_what_is_found_can_be_pickled_and_is_small() -> None:
+    """It comes back from a worker process."""
+    recipients = ", ".join(f"client{number}@{'long' * 60}.example" for number in range(10_000))
+    found = forwarded_addresses(f"Content-Type: message/rfc822\r\n\r\nTo: {recipients}\r\n\r\n".encode())
 
-    assert forwarded_addresses(message.as_bytes()) == ()
+    assert pickle.loads(pickle.dumps(found)) == found
+    assert 0 < len(found) <= MAX_FOUND
+    assert len(pickle.dumps(found)) < 1_000_000
 
 
 @given(
@@ -236,11 +197,13 @@ def test_text_attachments_are_not_read() -> None:
 )
 def test_no_message_raises(body: bytes) -> None:
     for type_ in (b"text/plain", b"text/html", b"message/rfc822"):
-        for found in forwarded_addresses(b"Content-Type: " + type_ + b"\r\n\r\n" + body):
-            assert "@" in found.address
+        for address in addresses(b"Content-Type: " + type_ + b"\r\n\r\n" + body):
+            assert "@" in address
 
 
-@pytest.mark.parametrize("fragment", [*FRAGMENTS, "From: a@b,\n", "To: <", "[mailto:", "[a@", ">To:", "De la\n"])
+@pytest.mark.parametrize(
+    "fragment", ["(", "<", "a@b,", "<!--", "From: a@b,\n", "\n", "<a href=mailto:", "<blockquote>"]
+)
 @pytest.mark.parametrize("type_", ["text/plain", "text/html", "message/rfc822", "text/plain; charset=utf-7"])
 def test_the_time_is_bounded(fragment: str, type_: str) -> None:
     raw = f"Content-Type: {type_}\r\n\r\nFrom: a@b\nTo: {repeated(fragment, 1_000_000)}".encode()

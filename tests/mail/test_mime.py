@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mail.hostile import FRAGMENTS, in_time, repeated
+from mail.hostile import FRAGMENTS, in_time, nested, repeated
 from maillinkd.mail.mime import MAX_DEPTH, MAX_PARTS, decode_text, decode_transfer, decode_words, walk
 
 
@@ -137,6 +137,16 @@ def test_the_text_of_parts_is_decoded() -> None:
         (b"Content-Type: multipart/mixed\n\nx", ["text/plain"]),
         (b"Content-Type: multipart/mixed; boundary=b\n\nx", ["multipart/mixed"]),
         (b"Content-Type: multipart/mixed; boundary=b\n\n--b\n\nx", ["multipart/mixed", "text/plain"]),
+        (b"Content-Type: multipart/mixed; boundary=b\n\nx--b\n\n--bX\n --b\n", ["multipart/mixed"]),
+        (b"Content-Type: multipart/mixed; boundary=b\n\n--b \t\r\rx--b\r--b--", ["multipart/mixed", "text/plain"]),
+        (
+            b'Content-Type: multipart/mixed; boundary="(b.*+)"\n\n--(b.*+)\n\nx\n--(b.*+)',
+            ["multipart/mixed", "text/plain", "text/plain"],
+        ),
+        (
+            b"Content-Type: multipart/mixed; boundary=" + b"b" * 251 + b"\n\n--" + b"b" * 251 + b"\n\nx",
+            ["text/plain"],
+        ),
         (
             b"Content-Type: multipart/digest; boundary=b\n\n--b\n\nTo: x\n\n",
             ["multipart/digest", "message/rfc822", "text/plain"],
@@ -155,11 +165,31 @@ def test_odd_messages_have_parts_too(raw: bytes, expected: list[str]) -> None:
     assert expected == [part.content_type for part in walk(raw)]
 
 
-def nested(depth: int, size: int) -> bytes:
-    levels = (
-        b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (level, level) for level in range(depth)
-    )
-    return b"".join(levels) + b"\r\n" + b"-" * size
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (b"Content-Disposition: attachment; filename=x.eml", "x.eml"),
+        (b'Content-Disposition: attachment; filename="x \\"y\\".eml"', 'x "y".eml'),
+        (b"Content-Type: text/plain; name=x.eml", "x.eml"),
+        (b"Content-Type: text/plain; name=x.txt\nContent-Disposition: inline; filename=y.txt", "y.txt"),
+        (b'Content-Disposition: attachment; filename*0="x "; filename*1=y; filename*2*=.eml', "x y.eml"),
+        (b"Content-Disposition: attachment; filename*=utf-8''x.eml", "utf-8''x.eml"),
+        (b'Content-Type: text/plain; name="=?utf-8?q?=C3=A4=2Eeml?="', "ä.eml"),
+        (b"Content-Disposition: attachment; filename=x; filename=y", "x"),
+        (b"Content-Disposition: attachment", ""),
+    ],
+)
+def test_parts_have_the_name_of_their_file(header: bytes, expected: str) -> None:
+    (part,) = walk(header + b"\n\nx")
+
+    assert part.name == expected
+
+
+def test_a_boundary_in_sections_is_put_together() -> None:
+    """RFC 2231, 3."""
+    raw = b"Content-Type: multipart/mixed; boundary*0=a; boundary*1=b\n\n--ab\n\nx\n--ab--\n"
+
+    assert [part.content_type for part in walk(raw)] == ["multipart/mixed", "text/plain"]
 
 
 MULTIPART = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"

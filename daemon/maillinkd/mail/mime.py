@@ -18,6 +18,8 @@ MAX_DEPTH = 100
 """Parts within parts (as Postfix has it)."""
 MAX_PARTS = 1_000
 """Parts of a message; the rest is passed over."""
+MAX_BOUNDARY = 250
+"""Characters of a boundary (RFC 2046, 5.1.1 allows 70); at a longer one nothing is split."""
 MAX_WORK = 200_000_000
 """Bytes searched in all for boundaries, so that depth times size stays bounded."""
 
@@ -123,6 +125,8 @@ class Part:
     encoding: str
     attachment: bool
     """Declared as an attachment, or with a file name (RFC 2183)."""
+    name: str
+    """Its file name, if it has one, as it came: RFC 2231's charset and percent signs are left in it."""
     message: bool
     """The root of an attached message/rfc822."""
     messages: int
@@ -169,7 +173,7 @@ def walk(raw: bytes) -> Iterator[Part]:
         if entity.depth < MAX_DEPTH and boundary:
             work += part.end - part.start
             children = list(_children(entity, part, boundary))
-        elif entity.depth < MAX_DEPTH and part.content_type in _MESSAGES:
+        elif entity.depth < MAX_DEPTH and _is_message(part):
             work += part.end - part.start if part.encoding in _ENCODED else 0
             children = [_attached(entity, part)]
         yield part
@@ -177,12 +181,18 @@ def walk(raw: bytes) -> Iterator[Part]:
 
 
 _MESSAGES = {"message/rfc822", "message/global"}
+_UNNAMED = {"application/octet-stream", "application/eml", "application/x-eml"}
 _ENCODED = {"base64", "quoted-printable"}
 _CONTENT = {"content-type", "content-transfer-encoding", "content-disposition"}
 _TYPE = re.compile(r"\s*([\w.+-]+/[\w.+-]+)")
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*+)"|([^;"\s]*))', re.DOTALL)
 _PAIR = re.compile(r"\\(.)", re.DOTALL)
-_AFTER_BOUNDARY = re.compile(rb"(--)?[ \t]*(?:\r?\n|\r|\Z)")
+_AFTER_BOUNDARY = rb"(--)?[ \t]*(?:\r?\n|\r|\Z)"
+
+
+def _is_message(part: Part) -> bool:
+    """Some clients attach messages as files whose name alone says what they are."""
+    return part.content_type in _MESSAGES or (part.content_type in _UNNAMED and part.name.lower().endswith(".eml"))
 
 
 def _part(entity: _Entity) -> tuple[Part, str]:
@@ -198,14 +208,17 @@ def _part(entity: _Entity) -> tuple[Part, str]:
     boundary = ""
     if content_type.startswith("multipart/"):
         boundary = parameters.get("boundary", "").rstrip()
+        boundary = boundary if len(boundary) <= MAX_BOUNDARY else ""
         content_type = content_type if boundary else "text/plain"
     disposition = fields.get("content-disposition", "")
+    declared = _parameters(disposition)
     part = Part(
         header=header,
         content_type=content_type,
         charset=parameters.get("charset", ""),
         encoding=fields.get("content-transfer-encoding", "").strip().lower(),
-        attachment=disposition.strip().lower().startswith("attachment") or "filename" in _parameters(disposition),
+        attachment=disposition.strip().lower().startswith("attachment") or "filename" in declared,
+        name=decode_words(declared.get("filename") or parameters.get("name", "")),
         message=entity.message,
         messages=entity.messages,
         source=entity.source,
@@ -216,11 +229,16 @@ def _part(entity: _Entity) -> tuple[Part, str]:
 
 
 def _parameters(value: str) -> dict[str, str]:
-    """RFC 2045, 5.1; the first of a name counts."""
-    parameters: dict[str, str] = {}
+    """RFC 2045, 5.1; the first of a name counts, and what continues it (RFC 2231, 3)."""
+    parameters: dict[str, list[str]] = {}
     for name, quoted, token in _PARAMETER.findall(value):
-        parameters.setdefault(name.lower().partition("*")[0], _PAIR.sub(r"\1", quoted) or token)
-    return parameters
+        base, _, section = name.lower().partition("*")
+        text = _PAIR.sub(r"\1", quoted) or token
+        if base not in parameters:
+            parameters[base] = [text]
+        elif section.rstrip("*").isdecimal():
+            parameters[base].append(text)
+    return {name: "".join(texts) for name, texts in parameters.items()}
 
 
 def _attached(entity: _Entity, part: Part) -> _Entity:
@@ -251,15 +269,10 @@ def _children(entity: _Entity, part: Part, boundary: str) -> Iterator[_Entity]:
 
 def _delimiters(source: bytes, start: int, end: int, boundary: str) -> Iterator[tuple[int, int, bool]]:
     """Each delimiter line: where the line end before it begins, where the line after it begins, and if it closes."""
-    dashed = b"--" + encodable(boundary).encode()
-    candidates = MAX_WORK // 64
-    at = start - 1
-    while candidates and (at := source.find(dashed, at + 1, end)) >= 0:
-        candidates -= 1
-        if at > start and source[at - 1] not in b"\r\n":
-            continue
-        if (line := _AFTER_BOUNDARY.match(source, at + len(dashed), end)) is None:
-            continue
+    dashed = re.escape(b"--" + encodable(boundary).encode())
+    # The engine finds the literal at the beginning fast; what stands before it is looked at afterwards.
+    delimiter = re.compile(dashed + rb"(?<![^\r\n]" + dashed + rb")" + _AFTER_BOUNDARY)
+    for line in delimiter.finditer(source, start, end):
+        at = line.start()
         before = at - 2 if source[max(start, at - 2) : at] == b"\r\n" else max(start, at - 1)
         yield before, line.end(), line[1] is not None
-        at = line.end() - 1
