@@ -1,8 +1,9 @@
-"""`quarantine list|show|release|drop`"""
+"""`quarantine list|show|release|retry|drop`"""
 
 import pytest
 
 from cli.shell import Shell, mail
+from maillinkd.mail import message
 
 HOSTILE = mail("q@x", sender="x@nobody.example", subject="\x1b[2J\x07gone").replace(
     b"Hello", b"a\x9bb\r\n\xe2\x80\xaec"
@@ -89,3 +90,18 @@ def test_a_mail_is_dropped_for_good(held: Shell) -> None:
 
 def test_a_number_is_asked_for(shell: Shell) -> None:
     assert shell.run("quarantine", "show", "first").code == 2
+
+
+def test_what_could_not_be_read_is_read_again(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.import_items()
+    with monkeypatch.context() as broken:
+        broken.setattr(message, "parse", lambda *_, **__: 1 // 0)
+        shell.import_mail(mail("m@x"))
+        assert shell.good("quarantine", "retry").output == (
+            "0 filed, 0 held for another reason now, 1 still cannot be read\n"
+        )
+
+    decision, retried = shell.good("quarantine", "retry", "--json").lines
+
+    assert (decision["message_id"], decision["slot"]) == ("<m@x>", "deal:61")
+    assert retried == {"v": 1, "event": "retried", "filed": 1, "distrusted": 0, "unreadable": 0}

@@ -16,7 +16,9 @@ PATIENCE = 10.0
 
 RECIPIENTS = SmartBccAddress("bcc.ourco.example", "ourco")
 UNIVERSAL = "ourco@bcc.ourco.example"
-CONFIG = ListenerConfig(recipients=RECIPIENTS, hostname="mx.ourco.example", listen=(("127.0.0.1", 0),))
+CONFIG = ListenerConfig(
+    recipients=RECIPIENTS, hostname="mx.ourco.example", listen=(("127.0.0.1", 0),), refusal_delay=0.0
+)
 
 
 @dataclass

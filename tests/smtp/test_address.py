@@ -10,7 +10,7 @@ from maillinkd.directory.item import ItemKind, ItemRef
 from maillinkd.smtp.address import FLICKR_BASE58, SmartBccAddress, Target, lead_of_token, lead_token
 
 OURS = SmartBccAddress("bcc.ourco.example", "ourco")
-KEYED = SmartBccAddress("bcc.ourco.example", "ourco", b"a key of the tests")
+KEYED = SmartBccAddress("bcc.ourco.example", "ourco", (b"a key of the tests",))
 LEAD = "adf21080-0e10-11eb-879b-05d71fb426ec"
 TOKEN = "ntPaYKA5QRxXkh6WMNHiGh"
 
@@ -179,7 +179,7 @@ def test_with_a_key_a_tag_without_its_suffix_is_unknown(item: ItemRef) -> None:
     assert KEYED.parse(f"{bare}.{wrong}@{domain}") is None
     assert KEYED.parse(f"{bare}x.{suffix}@{domain}") is None
     assert KEYED.parse(f"{bare}.@{domain}") is None
-    assert SmartBccAddress(KEYED.domain, KEYED.local_part, b"another key").parse(address) is None
+    assert SmartBccAddress(KEYED.domain, KEYED.local_part, (b"another key",)).parse(address) is None
 
 
 def test_the_universal_address_needs_no_suffix() -> None:
@@ -199,18 +199,47 @@ def test_only_what_fits_the_slot_has_an_address(kind: ItemKind) -> None:
 
 
 @pytest.mark.parametrize(
-    ("domain", "local_part", "key"),
+    ("domain", "local_part", "keys"),
     [
-        ("", "ourco", None),
-        ("a..b", "ourco", None),
-        ("b c.example", "ourco", None),
-        ("bcc.example", "", None),
-        ("bcc.example", "our+co", None),
-        ("bcc.example", "our co", None),
-        ("bcc.example", "ourcö", None),
-        ("bcc.example", "ourco", b""),
+        ("", "ourco", ()),
+        ("a..b", "ourco", ()),
+        ("b c.example", "ourco", ()),
+        ("bcc.example", "", ()),
+        ("bcc.example", "our+co", ()),
+        ("bcc.example", "our co", ()),
+        ("bcc.example", "ourcö", ()),
+        ("bcc.example", "ourco", (b"",)),
+        ("bcc.example", "ourco", (b"a key of the tests", b"")),
     ],
 )
-def test_what_makes_no_address_is_refused_at_once(domain: str, local_part: str, key: bytes | None) -> None:
+def test_what_makes_no_address_is_refused_at_once(domain: str, local_part: str, keys: tuple[bytes, ...]) -> None:
     with pytest.raises(ValueError):
-        SmartBccAddress(domain, local_part, key)
+        SmartBccAddress(domain, local_part, keys)
+
+
+@given(slot_items)
+def test_addresses_of_a_former_key_stay_good_while_it_is_listed(item: ItemRef) -> None:
+    former = KEYED.address_of(item)
+    both = SmartBccAddress(KEYED.domain, KEYED.local_part, (b"the key from now on", *KEYED.keys))
+    new = SmartBccAddress(KEYED.domain, KEYED.local_part, (b"the key from now on",))
+
+    assert both.parse(former) == both.parse(both.address_of(item)) == Target(item)
+    assert both.address_of(item) == new.address_of(item) != former
+    assert new.parse(former) is None
+
+
+def test_keys_are_not_shown() -> None:
+    assert "a key of the tests" not in repr(KEYED)
+
+
+def test_a_one_time_address_bears_its_token_and_cannot_be_guessed() -> None:
+    ours = SmartBccAddress("bcc.ourco.example", "ourco", alias_key=b"secret")
+    address = ours.alias_address("abc123")
+
+    assert ours.parse(address) == ours.parse(address.upper()) == Target(None, "abc123")
+    assert ours.parse(address.replace("abc123", "abc124")) is None
+    assert ours.parse("ourco+aliasabc123@bcc.ourco.example") is None
+    assert SmartBccAddress("bcc.ourco.example", "ourco").parse(address) is None
+    assert SmartBccAddress("bcc.ourco.example", "ourco", alias_key=b"other").parse(address) is None
+    keyed = SmartBccAddress("bcc.ourco.example", "ourco", (b"k" * 16,), b"secret")
+    assert keyed.parse(address) == Target(None, "abc123")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maillinkd.smtp.command import MailCommand, SyntaxRefusal, parse_mail, parse_rcpt
+from maillinkd.smtp.command import ChunkCommand, MailCommand, SyntaxRefusal, parse_bdat, parse_mail, parse_rcpt
 
 
 @pytest.mark.parametrize(
@@ -114,3 +114,25 @@ def test_whatever_is_accepted_can_be_stored_and_printed(text: str) -> None:
             said = sender.encode("utf-8").decode()
             assert said == sender
         assert said.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("argument", "chunk"),
+    [
+        ("0", ChunkCommand(0, last=False)),
+        ("86 LAST", ChunkCommand(86, last=True)),
+        ("86  last", ChunkCommand(86, last=True)),
+        ("9" * 20, ChunkCommand(int("9" * 20), last=False)),
+    ],
+)
+def test_a_chunk_is_read(argument: str, chunk: ChunkCommand) -> None:
+    assert parse_bdat(argument) == chunk
+
+
+@pytest.mark.parametrize(
+    "argument", ["", "LAST", "-1", "+1", "1.0", "0x10", "1_0", "١", "1 LAST LAST", "1LAST", "9" * 21]
+)
+def test_a_chunk_of_unknown_length_is_refused(argument: str) -> None:
+    with pytest.raises(SyntaxRefusal) as refusal:
+        parse_bdat(argument)
+    assert refusal.value.reply.startswith("501 5.5.4")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maillinkd.smtp.data import BareLineEnding, DataDecoder
+from maillinkd.smtp.data import BareLineEnding, ChunkDecoder, DataDecoder
 
 
 def decoded(*chunks: bytes) -> tuple[bytes, bytes, bool]:
@@ -129,3 +129,35 @@ def test_a_line_without_end_is_measured_while_it_comes() -> None:
         decoder.feed(b"x" * 1000)
 
     assert decoder.longest_line == 10_000
+
+
+# BDAT
+
+
+def in_chunks(*chunks: bytes) -> tuple[bytes, int]:
+    """Message and its longest line."""
+    decoder = ChunkDecoder()
+    message = b"".join(map(decoder.feed, chunks))
+    decoder.finish()
+    assert decoder.octets == len(message)
+    return message, decoder.longest_line
+
+
+@given(lines, st.data())
+def test_chunks_are_the_message_dots_and_all(message_lines: list[bytes], data: st.DataObject) -> None:
+    message = b".\r\n..\r\n".join(line + b"\r\n" for line in message_lines)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(message)), max_size=8)))
+
+    chunks = [message[start:end] for start, end in zip([0, *cuts], [*cuts, len(message)], strict=True)]
+
+    assert in_chunks(*chunks) == (message, max(map(len, message.split(b"\r\n"))))
+
+
+@given(st.lists(st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"a", b""]), max_size=14))
+def test_a_bare_cr_or_lf_in_chunks_is_refused_wherever_they_are_cut(chunks: list[bytes]) -> None:
+    message = b"".join(chunks)
+    if message.count(b"\r") == message.count(b"\n") == message.count(b"\r\n"):
+        assert in_chunks(*chunks)[0] == message
+    else:
+        with pytest.raises(BareLineEnding):
+            in_chunks(*chunks)

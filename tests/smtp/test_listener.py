@@ -8,16 +8,22 @@ import socket
 import ssl
 import struct
 import subprocess
+import time
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from maillinkd.mail.delivery import NoSpace, TemporaryFailure
+from maillinkd.directory.item import ItemKind, ItemRef
+from maillinkd.mail.delivery import NoSpace, Received, TemporaryFailure
+from maillinkd.mail.verdict import Standing, Verdict
+from maillinkd.smtp.address import SmartBccAddress
 from maillinkd.smtp.listener import Listener, _Connection
 from smtp.dialogue import CONFIG, PATIENCE, UNIVERSAL, Client, Inbound, listening
 
@@ -212,7 +218,15 @@ async def test_a_recipient_is_known_by_its_form(recipient: str, reply: str) -> N
 
 
 async def test_ehlo_lists_what_we_do_and_nothing_else(tls: "Certificate") -> None:
-    plain = ["mx.ourco.example", "PIPELINING", "SIZE 20000000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
+    plain = [
+        "mx.ourco.example",
+        "PIPELINING",
+        "SIZE 20000000",
+        "8BITMIME",
+        "SMTPUTF8",
+        "CHUNKING",
+        "ENHANCEDSTATUSCODES",
+    ]
 
     def lines(names: list[str]) -> str:
         return "\n".join([*(f"250-{name}" for name in names[:-1]), f"250 {names[-1]}"])
@@ -246,7 +260,7 @@ async def test_ehlo_lists_what_we_do_and_nothing_else(tls: "Certificate") -> Non
         (["HELO c", "MAIL FROM:<a@b.example> SIZE=20000001"], ["250 mx.ou", "552 5.3.4"]),
         (["noop", "NOOP x", "VRFY anna"], ["250 2.0.0", "250 2.0.0", "252 2.0.0"]),
         (["EXPN all", "HELP", "AUTH PLAIN", "STARTTLS"], ["502 5.5.1"] * 4),
-        (["", "BDAT 10", "XCLIENT ADDR=1", "GET / HTTP/1.1", "r\u017fet"], ["500 5.5.2"] * 5),
+        (["", "GET / HTTP/1.1", "r\u017fet"], ["500 5.5.2"] * 3),
     ],
 )
 async def test_commands_are_answered(commands: list[str], replies: list[str]) -> None:
@@ -389,8 +403,149 @@ def _resident() -> int:
 async def test_a_message_that_went_round_too_often_is_refused() -> None:
     inbound = Inbound()
     async with listening(inbound, max_hops=3) as listener, await Client.greeted(listener) as client:
-        assert (await client.mail(b"X: y\r\n" + b"Received: a\r\n" * 2 + MAIL)).startswith("250 ")
-        assert (await client.mail(b"X: y\r\n" + b"RECEIVED: a\r\n" * 3 + MAIL)).startswith("554 5.4.6")
+        assert (await client.mail(b"X: y\r\n" + b"Received: a\r\n" * 3 + MAIL)).startswith("250 ")
+        assert (await client.mail(b"X: y\r\n" + b"RECEIVED: a\r\n" * 4 + MAIL)).startswith("554 5.4.6")
+
+
+# BDAT
+
+
+async def bdat(client: Client, *chunks: bytes) -> list[str]:
+    """Sends a message in chunks, the last one marked, all in one go; the codes of the replies."""
+    for number, chunk in enumerate(chunks, start=1):
+        client.send(b"BDAT %d%s\r\n%b" % (len(chunk), b" LAST" if number == len(chunks) else b"", chunk))
+    return [(await client.reply())[:9] for _ in chunks]
+
+
+async def enveloped(client: Client) -> None:
+    assert await client.asks("MAIL FROM:<anna@ourco.example>", f"RCPT TO:<{UNIVERSAL}>") == ["250", "250"]
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [TEXT],
+        [TEXT, b""],
+        [b"", TEXT],
+        [TEXT[:40], TEXT[40:]],
+        [TEXT[:-1], TEXT[-1:]],
+        [TEXT[at : at + 1] for at in range(len(TEXT))],
+        [b"S: x\r\n\r\n.\r\n..\r\nQUIT\r\n"],
+    ],
+)
+async def test_a_message_may_come_in_chunks(chunks: list[bytes]) -> None:
+    """RFC 3030: octets as they are, dots and all, pipelined."""
+    inbound = Inbound()
+    async with listening(inbound) as listener, await Client.greeted(listener) as client:
+        await enveloped(client)
+        codes = await bdat(client, *chunks)
+        assert (await client.mail(MAIL)).startswith("250 ")
+
+    assert set(codes) == {"250 2.0.0"}
+    assert [received.raw for received in inbound.taken] == [b"".join(chunks), TEXT]
+
+
+async def test_a_whole_session_with_chunks_split_at_every_octet_is_the_same_session() -> None:
+    session = (
+        f"EHLO c.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<{UNIVERSAL}>\r\n".encode()
+        + b"BDAT 9\r\nS: x\r\n\r\n\r"
+        + b"BDAT 4 LAST\r\n\n.\r\nNOOP\r\nQUIT\r\n"
+    )
+    inbound = Inbound()
+    outcomes = set()
+    async with listening(inbound) as listener:
+        for at in range(1, len(session)):
+            async with await Client.connect(listener) as client:
+                client.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                client.send(session[:at])
+                await client.writer.drain()
+                await client.reply()
+                client.send(session[at:])
+                outcomes.add(await client.rest())
+
+    assert len(outcomes) == 1
+    assert {received.raw for received in inbound.taken} == {b"S: x\r\n\r\n\r\n.\r\n"}
+    assert len(inbound.taken) == len(session) - 1
+
+
+async def test_chunks_that_are_not_wanted_are_read_and_refused() -> None:
+    """What is in them is no command, whatever it looks like."""
+    evil = b"MAIL FROM:<evil@evil.example>\r\n"
+    inbound = Inbound()
+    async with listening(inbound) as listener, await Client.greeted(listener) as client:
+        assert await bdat(client, evil, evil) == ["503 5.5.1"] * 2
+        await enveloped(client)
+        client.send(b"BDAT 3\r\nS: RSET\r\nBDAT %d LAST\r\n%b" % (len(evil), evil))
+        codes = [(await client.reply())[:9] for _ in range(3)]
+        assert await client.asks(f"RCPT TO:<{UNIVERSAL}>", "DATA") == ["503", "503"]
+
+    assert codes == ["250 2.0.0", "250 2.0.0", "503 5.5.1"]
+    assert inbound.taken == []
+
+
+async def test_data_and_new_recipients_have_no_place_between_chunks() -> None:
+    inbound = Inbound()
+    async with listening(inbound) as listener, await Client.greeted(listener) as client:
+        await enveloped(client)
+        client.send(b"BDAT %d\r\n%b" % (len(TEXT), TEXT))
+        await client.reply()
+        codes = await client.asks("DATA", f"RCPT TO:<{UNIVERSAL}>", "MAIL FROM:<>", "NOOP", "BDAT 0 LAST")
+
+    assert codes == ["503", "503", "503", "250", "250"]
+    assert [received.raw for received in inbound.taken] == [TEXT]
+
+
+async def test_a_message_in_chunks_has_the_same_limits() -> None:
+    inbound = Inbound()
+    async with listening(inbound, max_message_size=100_000) as listener, await Client.greeted(listener) as client:
+        line = b"x" * 498 + b"\r\n"
+        await enveloped(client)
+        too_large = await bdat(client, line * 100, line * 101, b"MAIL FROM:<>")
+        await enveloped(client)
+        too_long = await bdat(client, b"x" * 65537, b"\r\n")
+        await enveloped(client)
+        exact = await bdat(client, line * 100, line * 100)
+        await enveloped(client)
+        client.send(b"BDAT 200001\r\n")
+        assert await client.rest() == "552 5.3.4 Message too large\r\n"
+
+    assert too_large == ["250 2.0.0", "552 5.3.4", "503 5.5.1"]
+    assert too_long == ["554 5.6.0", "503 5.5.1"]
+    assert exact == ["250 2.0.0", "250 2.0.0"]
+    assert [len(received.raw) for received in inbound.taken] == [100_000]
+
+
+@pytest.mark.parametrize("chunks", [[b"a\n"], [b"a\rb"], [b"a\r", b"b"], [b"a\r", b"", b"\r\n"], [b"a\r\n\r"]])
+async def test_a_bare_cr_or_lf_in_chunks_ends_the_session(chunks: list[bytes]) -> None:
+    inbound = Inbound()
+    async with listening(inbound) as listener, await Client.greeted(listener) as client:
+        await enveloped(client)
+        for number, chunk in enumerate(chunks, start=1):
+            client.send(b"BDAT %d%b\r\n%b" % (len(chunk), b" LAST" if number == len(chunks) else b"", chunk))
+
+        assert (await client.rest()).splitlines()[-1] == "554 5.6.0 Bare CR or LF in the message"
+    assert inbound.taken == []
+
+
+@pytest.mark.parametrize("argument", ["", "x", "-1", "1 FIRST", "1 LAST x", "9" * 21, "٣"])
+async def test_a_chunk_of_unknown_length_ends_the_session(argument: str) -> None:
+    """Whatever follows might be taken for commands."""
+    async with listening(Inbound()) as listener, await Client.greeted(listener) as client:
+        await enveloped(client)
+        client.send(f"BDAT {argument}\r\nNOOP\r\n".encode())
+
+        assert [line[:9] for line in (await client.rest()).splitlines()] == ["501 5.5.4"]
+
+
+async def test_chunks_of_nothing_are_junk_and_slow_ones_are_cut() -> None:
+    async with listening(Inbound(), max_junk_commands=5) as listener, await Client.greeted(listener) as client:
+        await enveloped(client)
+        client.send(b"BDAT 0\r\n" * 10)
+        assert (await client.rest()).splitlines()[-1].startswith("421 4.7.0")
+    async with listening(Inbound(), data_grace=0.2) as listener, await Client.greeted(listener) as client:
+        await enveloped(client)
+        assert "421 4.4.2" in await _drip(client, b"BDAT 1\r\nx" * 100, every=0.02, size=9)
+        assert listener.refusals["min_data_rate"] == 1
 
 
 # Failures of ours, and clients that leave
@@ -513,12 +668,13 @@ async def test_a_client_that_leaves_before_the_dot_leaves_nothing() -> None:
 
 async def test_the_author_is_checked_before_the_reply_to_data() -> None:
     asked = []
+    verdict = Verdict(Standing.PASS, "pass", "none")
 
-    async def check_author(header_block: bytes, sender: str) -> str | None:
-        asked.append((header_block, sender))
-        if sender == "slow@ourco.example":
+    async def check_author(received: Received) -> Received | None:
+        asked.append((received.raw, received.sender))
+        if received.sender == "slow@ourco.example":
             raise TemporaryFailure("no resolver")
-        return None if sender == "anna@ourco.example" else "550 5.7.1 Not a user here"
+        return replace(received, verdict=verdict) if received.sender == "anna@ourco.example" else None
 
     inbound = Inbound()
     async with (
@@ -529,8 +685,124 @@ async def test_the_author_is_checked_before_the_reply_to_data() -> None:
         replies = [(await client.mail(MAIL, sender=sender))[:9] for sender in senders]
 
     assert replies == ["250 2.0.0", "550 5.7.1", "451 4.3.0"]
-    assert asked == [(TEXT.partition(b"\r\n\r\n")[0] + b"\r\n", sender) for sender in senders]
-    assert [received.sender for received in inbound.taken] == ["anna@ourco.example"]
+    assert asked == [(TEXT, sender) for sender in senders]
+    assert [(received.sender, received.verdict) for received in inbound.taken] == [("anna@ourco.example", verdict)]
+    assert listener.refusals["author"] == 1
+
+
+# Relays
+
+
+RELAYS: dict[str, Any] = {"trusted_relays": (ip_network("127.0.0.0/8"),)}
+
+
+async def test_a_trusted_relay_says_for_whom_it_speaks() -> None:
+    inbound = Inbound()
+    async with listening(inbound, **RELAYS) as listener, await Client.connect(listener) as client:
+        await client.reply()
+        offered = await client.ask("EHLO relay.example")
+        said = "XCLIENT ADDR=192.0.2.7 HELO=client.example"
+        answered = await client.asks(said, "MAIL FROM:<>", "EHLO relay.example")
+        await client.mail(MAIL)
+        await client.ask("XCLIENT ADDR=[UNAVAILABLE]")
+        await client.ask("EHLO relay.example")
+        await client.mail(MAIL)
+
+    assert ("XCLIENT NAME ADDR" in offered, "XFORWARD NAME ADDR" in offered) == (True, True)
+    assert answered == ["220", "503", "250"]
+    found = [(each.client_address, each.helo, each.relay) for each in inbound.taken]
+    assert found == [("192.0.2.7", "client.example", "127.0.0.1")] * 2
+
+
+async def test_a_relay_may_say_it_for_one_message() -> None:
+    inbound = Inbound()
+    async with listening(inbound, **RELAYS) as listener, await Client.greeted(listener) as client:
+        codes = await client.asks("XFORWARD NAME=client.example ADDR=192.0.2.7", "XFORWARD HELO=mail.example")
+        await client.mail(MAIL)
+        await client.mail(MAIL)
+
+    assert codes == ["250", "250"]
+    found = [(each.client_address, each.helo, each.relay) for each in inbound.taken]
+    assert found == [("192.0.2.7", "mail.example", "127.0.0.1"), ("127.0.0.1", "client.example", "127.0.0.1")]
+
+
+async def test_nobody_else_may() -> None:
+    inbound = Inbound()
+    relays = (ip_network("192.0.2.0/24"),)
+    async with listening(inbound, trusted_relays=relays) as listener, await Client.connect(listener) as client:
+        await client.reply()
+        offered = await client.ask("EHLO x.example")
+        codes = await client.asks("XCLIENT ADDR=192.0.2.7", "XFORWARD ADDR=192.0.2.7")
+        await client.mail(MAIL)
+
+    assert "XCLIENT" not in offered
+    assert codes == ["550", "550"]
+    assert [(each.client_address, each.relay) for each in inbound.taken] == [("127.0.0.1", "")]
+
+
+async def test_nor_in_the_middle_of_a_message_nor_in_other_words() -> None:
+    async with listening(Inbound(), **RELAYS) as listener, await Client.greeted(listener) as client:
+        wrong = await client.asks("XCLIENT", "XCLIENT ADDR=here", "XCLIENT X=1")
+        late = await client.asks("MAIL FROM:<>", "XCLIENT ADDR=192.0.2.7", "XFORWARD ADDR=::1")
+
+    assert (wrong, late) == (["501", "501", "501"], ["250", "503", "503"])
+
+
+async def test_limits_count_the_client_for_whom_a_relay_speaks() -> None:
+    async with listening(Inbound(), max_connections_per_client=1, **RELAYS) as listener:
+        async with await Client.greeted(listener) as one, await Client.greeted(listener) as two:
+            assert (await one.ask("XCLIENT ADDR=192.0.2.7")).startswith("220 ")
+            assert (await two.ask("XCLIENT ADDR=192.0.2.7")).startswith("421 ")
+            assert listener.connections == 2
+        assert listener.refusals["max_connections_per_client"] == 1
+
+
+async def proxied(listener: Listener, *pieces: bytes) -> Client:
+    client = await Client.connect(listener)
+    for piece in pieces:
+        client.send(piece)
+    return client
+
+
+@pytest.mark.parametrize(
+    ("header", "address"),
+    [
+        (b"PROXY TCP4 192.0.2.7 198.51.100.1 4000 25\r\n", "192.0.2.7"),
+        (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\x7f\0\0\1\x0f\xa0\0\x19", "192.0.2.7"),
+        (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
+    ],
+)
+async def test_behind_a_proxy_the_client_is_the_one_that_it_announces(header: bytes, address: str) -> None:
+    inbound = Inbound()
+    async with (
+        listening(inbound, proxy_protocol=True, greeting_delay=0, **RELAYS) as listener,
+        await proxied(listener, header[:7], header[7:]) as client,
+    ):
+        assert (await client.reply()).startswith("220 ")
+        offered = await client.ask("EHLO client.example")
+        await client.mail(MAIL)
+
+    assert "XCLIENT" not in offered
+    assert [(each.client_address, each.relay) for each in inbound.taken] == [(address, "")]
+
+
+@pytest.mark.parametrize("header", [b"EHLO x.example\r\n", b"PROXY TCP4 x y 1 2\r\n", b"PROXY " + b"x" * 5_000])
+async def test_a_connection_of_a_proxy_that_announces_nobody_is_cut(header: bytes) -> None:
+    async with (
+        listening(Inbound(), proxy_protocol=True, **RELAYS) as listener,
+        await proxied(listener, header) as client,
+    ):
+        assert (await client.rest()).startswith("421 ")
+        assert listener.refusals["proxy_protocol"] == 1
+
+
+async def test_whoever_speaks_too_early_behind_a_proxy_is_turned_away() -> None:
+    header = b"PROXY TCP4 192.0.2.7 198.51.100.1 4000 25\r\nEHLO x.example\r\n"
+    async with (
+        listening(Inbound(), proxy_protocol=True, greeting_delay=0.05, **RELAYS) as listener,
+        await proxied(listener, header) as client,
+    ):
+        assert (await client.rest()).startswith("554 ")
 
 
 # Limits
@@ -598,18 +870,141 @@ async def test_connections_above_the_limits_are_told_421_and_counted() -> None:
             assert listener.connections == 2
         await _until(lambda: listener.connections == 0)
         async with await Client.greeted(listener):
-            assert listener.refusals["connections_per_client"] == 1
+            assert listener.refusals["max_connections_per_client"] == 1
 
     async with listening(Inbound(), max_connections=1) as listener, await Client.greeted(listener):
         async with await Client.connect(listener) as second:
             assert (await second.rest()).startswith("421 4.7.0 mx.ourco.example")
-        assert listener.refusals["connections"] == 1
+        assert listener.refusals["max_connections"] == 1
 
 
 async def _until(condition: object) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():  # type: ignore[operator]
             await asyncio.sleep(0)
+
+
+async def test_every_refused_recipient_is_answered_after_the_same_time() -> None:
+    """Neither answer nor time tells a guesser whether key, tag or name was wrong."""
+    keyed = SmartBccAddress("bcc.ourco.example", "ourco", (b"a key of the tests", b"the key before it"))
+    good = keyed.address_of(ItemRef(ItemKind.DEAL, "61"))
+    guesses = [
+        "ourco+deal61@bcc.ourco.example",
+        "ourco+deal61.00000000@bcc.ourco.example",
+        "ourco+deal62.00000000@bcc.ourco.example",
+        "ourco+nothing@bcc.ourco.example",
+        f"ourco+{'x' * 200}.00000000@bcc.ourco.example",
+        "nobody@bcc.ourco.example",
+    ]
+    loop = asyncio.get_running_loop()
+    async with (
+        listening(Inbound(), recipients=keyed, refusal_delay=0.1) as listener,
+        await Client.greeted(listener) as client,
+    ):
+        await client.ask("MAIL FROM:<>")
+        answers, times = set(), []
+        for guess in guesses:
+            began = loop.time()
+            answers.add(await client.ask(f"RCPT TO:<{guess}>"))
+            times.append(loop.time() - began)
+        for foreign in ("carla@client.example", "<", "ourco@"):
+            began = loop.time()
+            assert (await client.ask(f"RCPT TO:<{foreign}>")).startswith("55")
+            times.append(loop.time() - began)
+        assert (await client.ask(f"RCPT TO:<{good}>")).startswith("250 ")
+
+    assert answers == {"550 5.1.1 Unknown recipient"}
+    assert min(times) >= 0.099
+
+
+async def test_the_delay_of_a_refusal_does_not_depend_on_how_long_it_took_to_refuse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The answer is due at a moment that is fixed before the address is looked at."""
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        slept.append(asyncio.get_running_loop().time() + seconds)
+        await sleep(0)
+
+    def parse(self: SmartBccAddress, recipient: str) -> None:
+        if "slow" in recipient:
+            time.sleep(0.05)
+
+    monkeypatch.setattr(SmartBccAddress, "parse", parse)
+    monkeypatch.setattr("maillinkd.smtp.listener.asyncio.sleep", note)
+    loop = asyncio.get_running_loop()
+    delays = []
+    async with listening(Inbound(), refusal_delay=10.0) as listener, await Client.greeted(listener) as client:
+        await client.ask("MAIL FROM:<>")
+        for name in ("quick", "slow"):
+            began = loop.time()
+            await client.ask(f"RCPT TO:<{name}@bcc.ourco.example>")
+            delays.append(slept.pop() - began)
+
+    assert delays == pytest.approx([10.0, 10.0], abs=0.04)
+
+
+async def test_who_speaks_before_the_greeting_is_turned_away() -> None:
+    limits = {"greeting_delay": 0.1, "exempt_clients": ()}
+    async with listening(Inbound(), **limits) as listener:
+        async with await Client.connect(listener) as early:
+            early.send(b"EHLO spam.example\r\nMAIL FROM:<spam@spam.example>\r\n")
+            assert [line[:9] for line in (await early.rest()).splitlines()] == ["554 5.5.0"]
+        async with await Client.greeted(listener) as patient:
+            assert (await patient.mail(MAIL)).startswith("250 ")
+
+        assert listener.refusals == {"early_talker": 1, "554": 1}
+
+
+async def test_where_places_are_short_the_longest_staller_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that connect and wait, or drip a message, keep nobody out; one that gets on keeps its place."""
+    monkeypatch.setattr("maillinkd.smtp.listener.STALLED", 0.2)
+    inbound = Inbound()
+    async with listening(inbound, max_connections=4) as listener:
+        idle, dripping, busy, storing = [await Client.greeted(listener) for _ in range(4)]
+        await dripping.begin()
+        dripping.send(b"S")
+        inbound.go_on.clear()
+        await storing.begin()
+        storing.send(MAIL)
+        await asyncio.wait_for(inbound.begun.wait(), PATIENCE)
+        async with await Client.connect(listener) as early:  # nobody has stalled for long enough yet
+            assert (await early.rest()).startswith("421 4.7.0")
+        await asyncio.sleep(0.25)
+        await busy.asks("MAIL FROM:<anna@ourco.example>", f"RCPT TO:<{UNIVERSAL}>")
+
+        first, second = await Client.greeted(listener), await Client.greeted(listener)
+
+        assert (await idle.rest()).startswith("421 4.3.2")
+        assert (await dripping.rest()).startswith("421 4.3.2")
+        inbound.go_on.set()
+        assert (await storing.reply()).startswith("250 ")
+        assert (await busy.ask("DATA")).startswith("354 ")
+        assert listener.connections == 4
+        assert (await first.mail(MAIL)).startswith("250 ")
+        await asyncio.gather(*(each.close() for each in (idle, dripping, busy, storing, first, second)))
+        await _until(lambda: listener.connections == 0)
+
+
+async def test_each_limit_has_its_counter() -> None:
+    inbound = Inbound()
+    async with listening(inbound, max_message_size=1000, max_errors=1, idle_timeout=0.2) as listener:
+        async with await Client.greeted(listener) as client:
+            await client.mail(MAIL)
+            await client.ask("MAIL FROM:<> SIZE=1001")
+            await client.rest()
+        async with await Client.greeted(listener) as client:
+            await client.rest()
+
+    assert listener.counters.facts() == {
+        "connections": 2,
+        "tls": 0,
+        "messages": 1,
+        "octets": len(TEXT),
+        "refusals": {"552": 1, "idle_timeout": 1, "max_errors": 1, "max_message_size": 1},
+    }
 
 
 # Time
@@ -635,7 +1030,7 @@ async def test_a_session_ends_however_busy_it_is() -> None:
 
 async def test_a_sender_that_is_too_slow_is_cut_and_a_slow_one_is_not() -> None:
     inbound = Inbound()
-    slow = {"data_timeout": 5.0, "data_grace": 0.3, "data_min_rate": 500.0}
+    slow = {"data_timeout": 5.0, "data_grace": 0.3, "min_data_rate": 500.0}
     async with listening(inbound, **slow) as listener:
         async with await Client.greeted(listener) as client:
             await client.begin()
@@ -871,9 +1266,9 @@ async def _raw_rest(client: Client) -> str:
             return ""
 
 
-async def test_a_renewed_certificate_is_used_after_a_reload_and_a_broken_one_is_not(tls: Certificate) -> None:
+async def test_a_renewed_certificate_is_used_by_itself_and_a_broken_one_is_not(tls: Certificate) -> None:
     async def serial(listener: Listener) -> object:
-        context = ssl.create_default_context(cafile=str(tls.certificate))
+        context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         async with await Client.greeted(listener) as client:
             await client.ask("STARTTLS")
@@ -883,17 +1278,22 @@ async def test_a_renewed_certificate_is_used_after_a_reload_and_a_broken_one_is_
     async with tls.listening(Inbound()) as listener:
         old = await serial(listener)
         tls.renew()
-        assert await serial(listener) == old
-        listener.reload_tls()
         new = await serial(listener)
         good = tls.certificate.read_bytes()
         tls.certificate.write_bytes(b"no certificate")
+        with capture_logs() as logs:
+            assert await serial(listener) == await serial(listener) == new != old
         with pytest.raises(OSError):
-            listener.reload_tls()
-        tls.certificate.write_bytes(good)
-
-        assert new != old
+            listener.reconfigure(listener.config)
+        tls.certificate.unlink()
         assert await serial(listener) == new
+        tls.certificate.write_bytes(good)
+        assert await serial(listener) == new
+
+    # Once for each change, not once a client.
+    assert [entry["event"] for entry in logs if entry["event"].startswith("smtp_certificate_not")] == [
+        "smtp_certificate_not_read"
+    ]
 
 
 async def test_another_configuration_holds_for_later_connections(tls: Certificate) -> None:

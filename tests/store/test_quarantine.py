@@ -82,3 +82,49 @@ async def test_dropped_mail_is_gone_and_only_once(database: Database) -> None:
         assert await quarantine.drop(connection, held.number) is False
         assert await quarantine.get(connection, held.number) is None
         assert await quarantine.count(connection) == 0
+
+
+UNREAD = replace(BCC, digest=b"4" * 32, reason=UNREADABLE, received_at=at(60))
+
+
+async def test_what_is_held_is_measured_counted_and_found_by_its_reason(database: Database) -> None:
+    await _hold(database, BCC, UNREAD, replace(UNREAD, digest=b"5" * 32))
+    numbers = [held.number for held in await _listing(database)]
+
+    async with database.reading() as connection:
+        assert await quarantine.reasons(connection) == {UNKNOWN_SENDER: 1, UNREADABLE: 2}
+        assert await quarantine.unreadable(connection) == numbers[1:]
+        assert 3 * 30 < await quarantine.size(connection) < 3 * len(BCC.raw)
+
+
+async def test_of_nothing_there_is_nothing(database: Database) -> None:
+    async with database.transaction() as connection:
+        assert await quarantine.reasons(connection) == {}
+        assert await quarantine.unreadable(connection) == []
+        assert await quarantine.size(connection) == 0
+        assert await quarantine.expire(connection, at(0)) == {}
+
+
+async def test_why_a_mail_is_held_may_change_and_its_bytes_do_not(database: Database) -> None:
+    await _hold(database, UNREAD)
+    (held,) = await _listing(database)
+    async with database.transaction() as connection:
+        await quarantine.change(connection, held.number, replace(BCC, error="NUL \x00"))
+
+    expected = replace(held, reason=UNKNOWN_SENDER, error="NUL \ufffd", message_id=BCC.message_id, author=BCC.author)
+    assert await _listing(database) == [expected]
+
+
+async def test_old_mail_is_dropped_and_counted(database: Database) -> None:
+    await _hold(database, BCC, UNREAD)
+    async with database.transaction() as connection:
+        assert await quarantine.expire(connection, at(60)) == {UNKNOWN_SENDER: 1}
+
+    assert [held.digest for held in await _listing(database)] == [UNREAD.digest]
+
+
+async def test_it_is_told_once_a_day(database: Database) -> None:
+    async with database.transaction() as connection:
+        told = [await quarantine.tell_today(connection, at(minutes)) for minutes in (0, 1, 1439, 1440, 1500)]
+
+    assert told == [True, False, False, True, False]

@@ -113,6 +113,27 @@ def test_mail_by_smtp_survives_a_kill(tmp_path: Path, point: str) -> None:
     check(site)
 
 
+@pytest.mark.parametrize("point", ["between that commit and the 250", "between that commit and the line"])
+def test_mail_without_id_and_date_survives_a_kill_and_is_not_doubled(tmp_path: Path, point: str) -> None:
+    """Its sender had no 250, or thinks so, and sends it again: at once, and when it is filed."""
+    site = Site(tmp_path)
+    raw = f"From: {ANNA}\r\nTo: {CARLA}\r\nSubject: New roof\r\n\r\nNeither id nor date.\r\n".encode()
+    with site.daemon("smart_bcc", code=BY_SMTP[point]) as dying:
+        with suppress(smtplib.SMTPServerDisconnected, ConnectionError):
+            dying.deliver(raw)
+        assert dying.ended() == KILLED
+
+    with site.daemon("smart_bcc") as daemon:
+        daemon.deliver(raw)
+        daemon.wait_until(lambda: len(dying.decided() | daemon.decided()) == 1, "its line")
+        daemon.deliver(raw, mail("end@x", sender=ANNA, to=CARLA))
+        daemon.wait_for_decisions("end@x")
+        assert daemon.stop()[0] == 0
+
+    assert site.query("SELECT made_id, count(*) FROM message GROUP BY made_id ORDER BY made_id") == [(0, 1), (1, 1)]
+    check(site)
+
+
 @pytest.mark.dovecot
 @pytest.mark.parametrize("point", BY_IMAP)
 def test_synced_mail_survives_a_kill(tmp_path: Path, dovecot: Dovecot, point: str) -> None:
@@ -147,6 +168,7 @@ def check(site: Site) -> None:
     assert site.query("SELECT count(*) FROM message WHERE undecided") == [(0,)]
     assert site.query("SELECT id FROM thread WHERE decision IS NULL") == []
     assert site.query("PRAGMA integrity_check") == [("ok",)]
+    site.assert_whole()
 
 
 # -- random kills
@@ -157,6 +179,8 @@ class Load:
 
     def __init__(self, dovecot: Dovecot, user: str, sessions: int) -> None:
         self.accepted: set[str] = set()
+        self.unmarked: set[str] = set()
+        """By their subjects, mails that nothing tells from their retries."""
         self.refused: list[str] = []
         self.appended: set[str] = set()
         self._dovecot = dovecot
@@ -200,6 +224,13 @@ class Load:
             if not self._is_accepted(raw):
                 return
             self.accepted.add(id_)
+            if number % 4 == 0:  # neither Message-ID nor Date
+                subject = f"unmarked {session}-{number}"
+                if not self._is_accepted(
+                    f"From: {ANNA}\r\nTo: {CARLA}\r\nSubject: {subject}\r\n\r\nHello\r\n".encode()
+                ):
+                    return
+                self.unmarked.add(subject)
 
     def _is_accepted(self, raw: bytes) -> bool:
         while (daemon := self._living()) is not None:
@@ -255,6 +286,8 @@ def kill_at_random(tmp_path: Path, dovecot: Dovecot, user: str, kills: int) -> N
     finally:
         load.finish()
 
+    unmarked = site.query("SELECT subject, count(*) FROM message WHERE made_id GROUP BY subject")
+    assert dict(unmarked) == dict.fromkeys(load.unmarked, 1)
     assert load.refused == []
     assert len(load.accepted) > kills
     stored = {id_ for (id_,) in site.query("SELECT message_id FROM message")}

@@ -1,4 +1,4 @@
-"""`quarantine list|show|release|drop`: mail that could not be read, or was not trusted."""
+"""`quarantine list|show|release|retry|drop`: mail that could not be read, or was not trusted."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,6 +105,8 @@ async def show(given: Given, number: _Number) -> None:
         "error": held.error or None,
         "sender": held.sender or None,
         "recipients": held.recipients,
+        "spf": held.verdict.spf if held.verdict is not None else None,
+        "dkim": held.verdict.dkim if held.verdict is not None else None,
     }
     text = held.raw.decode("utf-8", "replace")
     if given.json:
@@ -143,6 +145,33 @@ async def release(
             output.say(sentence(line))
     if not lines and not given.json:
         output.say(f"mail {number} is filed; it was known already")
+
+
+@command(app, "retry", "maillinkd quarantine retry")
+async def retry(given: Given) -> None:
+    """Reads again all mail that could not be read, after a fix or an upgrade, and files what can be."""
+    from maillinkd.app import open_house
+    from maillinkd.cli import output
+    from maillinkd.cli.hand import sentence
+    from maillinkd.cli.importing import INSTANCE
+    from maillinkd.cli.progress import progress
+
+    with progress("reading again", "mails") as advance:
+        async with open_house(given.settings(), instance=INSTANCE) as house:
+            found = await house.retry(advance)
+    for line in found.lines:
+        if given.json:
+            output.say_json(line)
+        else:
+            output.say(sentence(line))
+    counts = {"filed": found.filed, "distrusted": found.distrusted, "unreadable": found.unreadable}
+    if given.json:
+        output.say_json({"event": "retried", **counts})
+    else:
+        output.say(
+            f"{found.filed} filed, {found.distrusted} held for another reason now, "
+            f"{found.unreadable} still cannot be read"
+        )
 
 
 @command(app, "drop", "maillinkd quarantine drop 3")

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import idna
@@ -23,6 +23,7 @@ _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\[ -~])*)"')
 """RFC 5321, 4.1.2: Quoted-string."""
 _ITEM_TAG = re.compile(r"(deal|lead|project)([a-z0-9_-]{1,64})", re.IGNORECASE | re.ASCII)
 _LEAD_TOKEN_TAG = re.compile(rf"1\+(?i:lead)([{FLICKR_BASE58}]{{1,{TOKEN_LENGTH}}})", re.ASCII)
+_ALIAS_TAG = re.compile(r"alias([0-9a-z]{1,64})\.([0-9a-z]{8})", re.ASCII)
 _KEYED_TAG = re.compile(r"(.+)\.([0-9a-z]{8})", re.IGNORECASE | re.ASCII)
 
 
@@ -32,6 +33,8 @@ class Target:
 
     item: ItemRef | None
     """The item that the tag names, known or not; None for the universal address."""
+    alias: str = ""
+    """The token of a one-time address, to which mail from an alias confirms it; "" for all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,11 @@ class SmartBccAddress:
 
     domain: str
     local_part: str
-    key: bytes | None = None
-    """When set, a tag without its keyed suffix is an unknown recipient."""
+    keys: tuple[bytes, ...] = field(default=(), repr=False)
+    """When set, a tag without a suffix by one of them is an unknown recipient. The first one makes suffixes; the
+    others are former ones, whose addresses stay good for as long as they stand here."""
+    alias_key: bytes = field(default=b"", repr=False)
+    """What one-time addresses for aliases are signed with; without it there are none."""
 
     def __post_init__(self) -> None:
         domain = _ascii_domain(self.domain)
@@ -54,8 +60,8 @@ class SmartBccAddress:
         local_part = self.local_part.lower()
         if not _LOCAL_PART.fullmatch(local_part):
             raise ValueError(f"{self.local_part!r} is no local part of a Smart Bcc address: ASCII, no '+', no space")
-        if self.key is not None and not self.key:
-            raise ValueError("the key of the address suffixes is empty")
+        if not all(self.keys):
+            raise ValueError("a key of the address suffixes is empty")
         object.__setattr__(self, "domain", domain)
         object.__setattr__(self, "local_part", local_part)
 
@@ -92,24 +98,38 @@ class SmartBccAddress:
         """The address of a lead in the form with a token. Raises ValueError if `uuid` is none."""
         return self._tagged(f"1+lead{lead_token(uuid)}")
 
+    def alias_address(self, token: str) -> str:
+        """The one-time address of a token: letters and digits, 1 to 64, in lower case."""
+        tag = f"alias{token}"
+        return f"{self.local_part}+{tag}.{_suffix(self.alias_key, tag)}@{self.domain}"
+
     def _tagged(self, tag: str) -> str:
-        suffix = f".{self._suffix(tag)}" if self.key else ""
+        suffix = f".{_suffix(self.keys[0], tag)}" if self.keys else ""
         return f"{self.local_part}+{tag}{suffix}@{self.domain}"
 
     def _target_of(self, tag: str) -> Target | None:
-        if self.key:
+        if self.alias_key and (alias := _ALIAS_TAG.fullmatch(tag.lower())):
+            known = hmac.compare_digest(_suffix(self.alias_key, f"alias{alias[1]}"), alias[2])
+            return Target(None, alias[1]) if known else None
+        if self.keys:
             keyed = _KEYED_TAG.fullmatch(tag)
-            if not keyed or not hmac.compare_digest(self._suffix(keyed[1]), keyed[2].lower()):
+            if not keyed or not self._is_signed(keyed[1], keyed[2].lower()):
                 return None
             tag = keyed[1]
         item = _item_of(tag)
         return Target(item) if item else None
 
-    def _suffix(self, tag: str) -> str:
-        """40 bits of HMAC-SHA256 of the tag, in Crockford's base32 (no i, l, o, u)."""
-        digest = hmac.digest(self.key or b"", _canonical(tag).encode("utf-8", "surrogatepass"), hashlib.sha256)
-        number = int.from_bytes(digest[: _SUFFIX_BITS // 8])
-        return "".join(_CROCKFORD_BASE32[number >> shift & 31] for shift in range(_SUFFIX_BITS - 5, -1, -5))
+    def _is_signed(self, tag: str, suffix: str) -> bool:
+        """Whether one of the keys made the suffix. All are tried, so that time tells nothing."""
+        answers = [hmac.compare_digest(_suffix(key, tag), suffix) for key in self.keys]
+        return any(answers)
+
+
+def _suffix(key: bytes, tag: str) -> str:
+    """40 bits of HMAC-SHA256 of the tag, in Crockford's base32 (no i, l, o, u)."""
+    digest = hmac.digest(key, _canonical(tag).encode("utf-8", "surrogatepass"), hashlib.sha256)
+    number = int.from_bytes(digest[: _SUFFIX_BITS // 8])
+    return "".join(_CROCKFORD_BASE32[number >> shift & 31] for shift in range(_SUFFIX_BITS - 5, -1, -5))
 
 
 def lead_token(uuid: str) -> str:

@@ -1,4 +1,4 @@
-"""The arguments of MAIL and RCPT, read strictly (RFC 5321, 4.1.1.2 to 4.1.2; RFC 1870, 6152 and 6531).
+"""The arguments of MAIL, RCPT and BDAT, read strictly (RFC 5321, 4.1.1.2 to 4.1.2; RFC 1870, 3030, 6152 and 6531).
 
 What the library's parser lets through is refused here: unclosed brackets, comments, source routes, control
 characters, octets that are no UTF-8.
@@ -16,6 +16,8 @@ _PATH = re.compile(rf"<((?:{_LOCAL_PART}@{_DOMAIN})?)>(?:\s+(.*))?")
 _LABELS = re.compile(r"[\w-]+(?:\.[\w-]+)*\.?|\[[0-9A-Za-z:.]+\]")
 _SIZE = re.compile(r"[0-9]{1,20}")
 """RFC 1870, 4: size-value."""
+_CHUNK = re.compile(r"([0-9]{1,20})(?: +(LAST))?", re.IGNORECASE | re.ASCII)
+"""RFC 3030, 2: chunk-size and end-marker."""
 
 
 class SyntaxRefusal(Exception):
@@ -68,6 +70,23 @@ def parse_rcpt(argument: str, *, smtputf8: bool) -> str:
     if not smtputf8 and not recipient.isascii():
         raise SyntaxRefusal("553 5.6.7 Address needs SMTPUTF8")
     return recipient
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkCommand:
+    """What `BDAT` says."""
+
+    size: int
+    """Octets that follow the command line."""
+    last: bool
+
+
+def parse_bdat(argument: str) -> ChunkCommand:
+    """Reads what follows BDAT (RFC 3030, 2). Raises SyntaxRefusal; then nobody knows where the next command is."""
+    chunk = _CHUNK.fullmatch(argument)
+    if not chunk:
+        raise SyntaxRefusal("501 5.5.4 Expected the octets of a chunk, and LAST after the last one")
+    return ChunkCommand(int(chunk[1]), chunk[2] is not None)
 
 
 def _path(argument: str, keyword: str, *, malformed: str) -> tuple[str, str]:

@@ -8,42 +8,55 @@ _MINUTE = 60.0
 _CLIENT_PREFIX_V6 = 64
 """One customer's IPv6 addresses; a client could use a new one for every connection."""
 
+TOTAL = "max_connections"
+PER_CLIENT = "max_connections_per_client"
+NEW_PER_MINUTE = "max_new_connections_per_minute"
+
 
 class ConnectionGuard:
     """Counts connections. Times are seconds of a monotonic clock."""
 
     def __init__(self, *, total: int, per_client: int, new_per_minute: int, exempt: Iterable[str]) -> None:
         """`exempt` are networks whose clients only the total limits. Raises ValueError for what is no network."""
-        self._total = total
-        self._per_client = per_client
-        self._new_per_minute = new_per_minute
-        self._exempt = _networks(exempt)
         self._open: Counter[str] = Counter()
         self._new: Counter[str] = Counter()
         self._minute_ends = 0.0
+        self.limit(total=total, per_client=per_client, new_per_minute=new_per_minute, exempt=exempt)
 
     @property
     def connections(self) -> int:
         """How many are open."""
         return self._open.total()
 
-    def exempt(self, networks: Iterable[str]) -> None:
-        """Other networks from now on. Raises ValueError for what is no network, and changes nothing then."""
-        self._exempt = _networks(networks)
+    def connections_of(self, peer: str) -> int:
+        """How many of them are this client's."""
+        return self._open[self._client(peer)[0]]
+
+    def limit(self, *, total: int, per_client: int, new_per_minute: int, exempt: Iterable[str]) -> None:
+        """Other limits from now on. Raises ValueError for what is no network, and changes nothing then."""
+        self._exempt = tuple(ip_network(name) for name in exempt)
+        self._total = total
+        self._per_client = per_client
+        self._new_per_minute = new_per_minute
+
+    def is_exempt(self, peer: str) -> bool:
+        """Whether only the total limits this client."""
+        return not self._client(peer)[1]
 
     def admit(self, peer: str, now: float) -> str | None:
         """Counts a connection in, to be counted out by `leave`; or the limit that it would break, and no more.
 
-        `peer` is the client's address, "" where it has none (a Unix socket).
+        `peer` is the client's address, "" where it has none (a Unix socket). A client's own limits are asked first.
         """
-        if self.connections >= self._total:
-            return "connections"
         client, limited = self._client(peer)
         if limited:
             if self._open[client] >= self._per_client:
-                return "connections_per_client"
+                return PER_CLIENT
             if self._new_in_this_minute(client, now) >= self._new_per_minute:
-                return "new_connections_per_minute"
+                return NEW_PER_MINUTE
+        if self.connections >= self._total:
+            return TOTAL
+        if limited:
             self._new[client] += 1
         self._open[client] += 1
         return None
@@ -54,6 +67,17 @@ class ConnectionGuard:
         self._open[client] -= 1
         if not self._open[client]:
             del self._open[client]
+
+    def move(self, peer: str, client: str, now: float) -> str | None:
+        """Counts a connection that was admitted as another client's, for whom its peer speaks.
+
+        Or returns the limit that forbids it, and leaves it counted as it was.
+        """
+        self.leave(peer)
+        limit = self.admit(client, now)
+        if limit is not None:
+            self._open[self._client(peer)[0]] += 1
+        return limit
 
     def _new_in_this_minute(self, client: str, now: float) -> int:
         if now >= self._minute_ends:
@@ -70,8 +94,12 @@ class ConnectionGuard:
         return _counted_as(address), limited
 
 
-def _networks(names: Iterable[str]) -> tuple[IPv4Network | IPv6Network, ...]:
-    return tuple(ip_network(name) for name in names)
+def lies_in(peer: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
+    """Whether a client's address lies in one of the networks."""
+    address = _address(peer)
+    return address is not None and any(
+        address in network for network in networks if network.version == address.version
+    )
 
 
 def _address(peer: str) -> IPv4Address | IPv6Address | None:

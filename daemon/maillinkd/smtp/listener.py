@@ -13,10 +13,10 @@ import logging
 import math
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,17 +25,27 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from maillinkd.mail.delivery import NoSpace, Received, TemporaryFailure
 from maillinkd.smtp.address import SmartBccAddress
-from maillinkd.smtp.command import SyntaxRefusal, parse_mail, parse_rcpt
-from maillinkd.smtp.data import BareLineEnding, DataDecoder
-from maillinkd.smtp.guard import ConnectionGuard
+from maillinkd.smtp.command import SyntaxRefusal, parse_bdat, parse_mail, parse_rcpt
+from maillinkd.smtp.counters import Counters
+from maillinkd.smtp.data import BareLineEnding, ChunkDecoder, DataDecoder
+from maillinkd.smtp.guard import TOTAL, ConnectionGuard, lies_in
+from maillinkd.smtp.proxy import (
+    MAX_HEADER,
+    XCLIENT,
+    XFORWARD,
+    Announced,
+    NotProxy,
+    read_attributes,
+    read_proxy,
+)
 from maillinkd.smtp.spool import Spool
 
 log = structlog.get_logger()
 
 Take = Callable[[Received], Awaitable[None]]
 """Returns when the message is durable. Raises TemporaryFailure, or NoSpace."""
-CheckAuthor = Callable[[bytes, str], Awaitable[str | None]]
-"""Header block and MAIL FROM of a message -> the reply that refuses it, or None. Raises TemporaryFailure."""
+CheckAuthor = Callable[[Received], Awaitable[Received | None]]
+"""A message -> the message with the verdict on its author; None if he is refused. Raises TemporaryFailure."""
 HasRoom = Callable[[int], bool]
 """Whether the disk has room for a message of so many octets (0: the client did not say)."""
 
@@ -53,11 +63,17 @@ LARGE_AT_A_TIME = 4
 LINGER = 3.0
 """Seconds for which we listen on after a last reply, so that a client in mid-sentence gets to read it."""
 HANDSHAKE_TIMEOUT = 30.0
+PROXY_TIMEOUT = 30.0
+"""Seconds that a proxy may take to announce its client, which it does at once."""
 USER_TIMEOUT = 120.0
 """Seconds after which the kernel gives up a client that acknowledges nothing (TCP_USER_TIMEOUT)."""
 BACKLOG = 512
+STEADY_RATE = 20_000.0
+"""Octets a second below which a sender of a message counts as stalled, more and more, where places are short."""
+STALLED = 1.0
+"""Seconds without a step forward after which a client loses its place to another, where places are short."""
 
-MAIL_COMMANDS = frozenset({"MAIL", "RCPT", "DATA"})
+MAIL_COMMANDS = frozenset({"MAIL", "RCPT", "DATA", "BDAT"})
 """All others are junk to the limit `max_junk_commands`."""
 
 
@@ -78,12 +94,22 @@ class ListenerConfig:
     """Where a message larger than 256 KiB lies while it is being received; by default in $TMPDIR."""
 
     max_connections: int = 200
+    """Where there are no more, the client that has stalled longest makes room for the next one."""
     max_connections_per_client: int = 20
     """A client is an IPv4 address or an IPv6 /64."""
     max_new_connections_per_minute: int = 60
     """Of one client."""
     exempt_clients: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
-    """Networks for which the two limits above do not hold: ours, and relays, which bring the mail of many."""
+    """Networks for which the two limits above and `greeting_delay` do not hold: ours, and relays, which bring the
+    mail of many."""
+    trusted_relays: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks of relays that may say for whom they speak."""
+    proxy_protocol: bool = False
+    """Whether the connections of those relays begin with a PROXY header."""
+    greeting_delay: float = 0.2
+    """Who speaks before he was greeted is turned away: he is no mail server (RFC 5321, 4.3.1)."""
+    refusal_delay: float = 0.5
+    """From the arrival of a RCPT to the answer that refuses it, whatever the reason: time tells guessers nothing."""
     max_recipients: int = 100
     max_errors: int = 20
     """Refused commands between two messages taken."""
@@ -97,7 +123,7 @@ class ListenerConfig:
     """RFC 5321, 4.5.3.2.7."""
     data_timeout: float = 180.0
     """Between two pieces of a message (RFC 5321, 4.5.3.2.5)."""
-    data_min_rate: float = 500.0
+    min_data_rate: float = 500.0
     """Octets a second below which a sender of a message is too slow, after `data_grace`."""
     data_grace: float = 60.0
     data_total_timeout: float = 1800.0
@@ -131,9 +157,10 @@ class Listener:
             exempt=config.exempt_clients,
         )
         self.has_room = has_room
-        self.refusals: Counter[str] = Counter()
-        """Mail and connections that were refused, by the name of the limit or the code of the reply."""
-        self.tls = _tls_context(config)
+        self.counters = Counters()
+        self.refusals = self.counters.refusals
+        self._tls = _tls_context(config)
+        self._tls_files = _stamps(config)
         self.large = asyncio.Semaphore(LARGE_AT_A_TIME)
         self._take = take
         self._check_author = check_author
@@ -170,19 +197,35 @@ class Listener:
         """How many clients are connected."""
         return self.guard.connections
 
-    def reload_tls(self) -> None:
-        """Reads certificate and key again; later STARTTLS use them. Raises OSError, and then keeps the old ones."""
-        self.tls = _tls_context(self.config)
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """What STARTTLS begins with; None where it is not offered. Certificate and key are read again when one of the
+        files is another one: a pair that cannot be read, or does not fit (yet), leaves the old one in use."""
+        stamps = _stamps(self.config)
+        if stamps != self._tls_files:
+            self._tls_files = stamps
+            try:
+                self._tls = _tls_context(self.config)
+            except OSError as error:
+                log.warning("smtp_certificate_not_read", error=str(error), file=str(self.config.tls_certificate))
+            else:
+                log.info("smtp_certificate_renewed", file=str(self.config.tls_certificate))
+        return self._tls
 
     def reconfigure(self, config: ListenerConfig) -> None:
-        """Takes another configuration over for later connections: all but addresses and numbers of connections.
+        """Takes another configuration over for later connections, all but the addresses; reads the certificate again.
 
         Raises OSError and ValueError as the making of a Listener does, and then keeps the old one.
         """
-        tls = _tls_context(config)
-        self.guard.exempt(config.exempt_clients)
+        tls, stamps = _tls_context(config), _stamps(config)
+        self.guard.limit(
+            total=config.max_connections,
+            per_client=config.max_connections_per_client,
+            new_per_minute=config.max_new_connections_per_minute,
+            exempt=config.exempt_clients,
+        )
         self.config = config
-        self.tls = tls
+        self._tls, self._tls_files = tls, stamps
 
     async def stop(self, drain: float = 30.0) -> None:
         """Takes no new connection, says 421 where no message is under way, and lets the others finish.
@@ -207,16 +250,39 @@ class Listener:
 
     def opened(self, connection: "_Connection", peer: str) -> str | None:
         """Counts a connection in, or returns the limit that forbids it."""
-        limit = self.guard.admit(peer, asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        limit = self.guard.admit(peer, now)
         if limit:
             self.refusals[limit] += 1
-        else:
+        if limit == TOTAL and self._make_room(now):
+            limit = self.guard.admit(peer, now)
+        if limit is None:
+            self.counters.connections += 1
             self._connections.add(connection)
             self._empty.clear()
         return limit
 
+    def _make_room(self, now: float) -> bool:
+        """Ends the connection that has stalled longest, of a client that has most of them; False if none stalls.
+
+        So whoever holds places without sending mail keeps nobody out (slowloris).
+        """
+        stalled = [each for each in self._connections if now - each.stalled_since() > STALLED]
+        if not stalled:
+            return False
+        chosen = max(stalled, key=lambda each: (self.guard.connections_of(each.peer), -each.stalled_since()))
+        self.closed(chosen, chosen.peer)
+        chosen.make_room()
+        return True
+
+    def speaks_for(self, connection: "_Connection", client: str) -> str | None:
+        """Counts a relay's connection as its client's, or returns the limit that forbids it."""
+        return self.guard.move(connection.peer, client, asyncio.get_running_loop().time())
+
     def closed(self, connection: "_Connection", peer: str) -> None:
-        """Counts a connection out."""
+        """Counts a connection out, once."""
+        if connection not in self._connections:
+            return
         self.guard.leave(peer)
         self._connections.discard(connection)
         if not self._connections:
@@ -235,9 +301,11 @@ class Listener:
     async def _store(self, received: Received) -> str:
         try:
             if self._check_author:
-                refused = await self._check_author(_header_block(received.raw), received.sender)
-                if refused:
-                    return refused
+                vouched = await self._check_author(received)
+                if vouched is None:
+                    self.refusals["author"] += 1
+                    return "550 5.7.1 The author of this message may not use this address"
+                received = vouched
             await self._take(received)
         except NoSpace as error:
             log.warning("smtp_no_space", error=str(error))
@@ -248,6 +316,8 @@ class Listener:
         except Exception:
             log.exception("smtp_store_failed")
             return "451 4.3.0 Temporary failure, try again later"
+        self.counters.messages += 1
+        self.counters.octets += len(received.raw)
         return "250 2.0.0 Message stored"
 
     def _connection(self) -> "_Connection":
@@ -273,6 +343,37 @@ class _HangUp(Exception):
         """The word under which it is counted."""
 
 
+@dataclass(slots=True)
+class _Transfer:
+    """A message while it comes."""
+
+    spool: Spool
+    decoder: DataDecoder | ChunkDecoder
+    began: float
+    disk_failed: bool = False
+
+    def keep(self, text: bytes) -> None:
+        """Adds what was decoded; where the message is refused anyway, nothing is kept."""
+        if self.disk_failed or self.decoder.longest_line > LINE_OCTETS:
+            self.spool.drop()
+            return
+        try:
+            self.spool.add(text)
+        except OSError as error:
+            log.warning("smtp_spool_failed", error=str(error))
+            self.disk_failed = True
+
+
+class _NoHandler:
+    """The library looks for hooks among all names of its handler, for each connection: there are none."""
+
+    def __dir__(self) -> list[str]:
+        return []
+
+
+_NO_HANDLER = _NoHandler()
+
+
 class _Connection(SMTP):
     """One client. One coroutine reads and answers; all waiting has a deadline that one timer watches."""
 
@@ -281,11 +382,17 @@ class _Connection(SMTP):
     envelope: Envelope
 
     def __init__(self, listener: Listener) -> None:
-        super().__init__(None, hostname=listener.config.hostname, loop=asyncio.get_running_loop())
+        super().__init__(_NO_HANDLER, hostname=listener.config.hostname, loop=asyncio.get_running_loop())
         self._listener = listener
         self._config = listener.config
         self._wire: asyncio.Transport
-        self._peer = ""
+        self.peer = ""
+        """The client's address, as a trusted relay says."""
+        self._relay = ""
+        """The trusted relay that the mail comes through, "" if none."""
+        self._announced_helo: str | None = None
+        self._forwarded: Announced | None = None
+        """What XFORWARD says of the next message."""
         self._admitted = False
         self._tls = False
         self._input = bytearray()
@@ -297,8 +404,12 @@ class _Connection(SMTP):
         self._junk = 0
         self._dismissed = False
         self._expired = False
-        self._session_ends = self.loop.time() + listener.config.session_timeout
+        self._transfer: _Transfer | None = None
+        self._storing = False
+        self._step_at = self.loop.time()
+        self._session_ends = self._step_at + listener.config.session_timeout
         self._deadline = self._session_ends
+        self._limit = "session_timeout"
         self._timer_at = math.inf
 
     def __dir__(self) -> list[str]:
@@ -313,8 +424,9 @@ class _Connection(SMTP):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire = cast(asyncio.Transport, transport)
         peername = transport.get_extra_info("peername")
-        self._peer = peername[0] if isinstance(peername, tuple) else ""
-        limit = self._listener.opened(self, self._peer)
+        self.peer = peername[0] if isinstance(peername, tuple) else ""
+        self._relay = self.peer if lies_in(self.peer, self._config.trusted_relays) else ""
+        limit = self._listener.opened(self, self.peer)
         if limit:
             self._wire.write(f"421 4.7.0 {self.hostname} Too many connections, try again later\r\n".encode())
             self._wire.close()
@@ -339,7 +451,7 @@ class _Connection(SMTP):
     def connection_lost(self, error: Exception | None) -> None:
         if not self._admitted:
             return
-        self._listener.closed(self, self._peer)
+        self._listener.closed(self, self.peer)
         super().connection_lost(error)
 
     # Called by the listener
@@ -353,9 +465,30 @@ class _Connection(SMTP):
         """Cuts the connection off, whatever is still to be sent."""
         self._wire.abort()
 
+    def stalled_since(self) -> float:
+        """When it last took a step towards a message; a sender's steps are its octets, at a steady rate."""
+        if self._storing:
+            return math.inf
+        transfer = self._transfer
+        return self._step_at if transfer is None else transfer.began + transfer.decoder.octets / STEADY_RATE
+
+    def make_room(self) -> None:
+        """Ends at once, in favour of another client."""
+        log.info("smtp_hung_up", client=self.peer, cause=TOTAL)
+        self._wire.write(f"421 4.3.2 {self.hostname} Too busy to wait, try again later\r\n".encode())
+        self._wire.close()
+        if self._wire.get_write_buffer_size():
+            self._wire.abort()
+
     def _set_rset_state(self) -> None:
         """The library's name for a new transaction."""
+        self._drop_transfer()
         self.envelope = self._create_envelope()
+
+    def _drop_transfer(self) -> None:
+        transfer, self._transfer = self._transfer, None
+        if transfer is not None:
+            transfer.spool.drop()
 
     # Reading, writing, waiting
 
@@ -372,7 +505,7 @@ class _Connection(SMTP):
         await self._more_input
         self._more_input = None
         if self._expired:
-            raise _HangUp(f"421 4.4.2 {self.hostname} Timeout", "timeout")
+            raise _HangUp(f"421 4.4.2 {self.hostname} Timeout", self._limit)
 
     async def _command_line(self) -> bytes | None:
         """The next line with its end; None when the client has closed its side."""
@@ -389,14 +522,14 @@ class _Connection(SMTP):
             await self._wait_for_input()
         raise _HangUp(f"421 4.3.2 {self.hostname} Stopping, try again later", "stopping")
 
-    async def _chunk(self) -> bytes:
-        """All input that is there, at least one octet. Raises ConnectionResetError when there will be none."""
+    async def _chunk(self, most: int | None = None) -> bytes:
+        """The input that is there, at least one octet. Raises ConnectionResetError when there will be none."""
         while not self._input:
             if self._at_eof:
                 raise ConnectionResetError("the client left in mid-message")
             await self._wait_for_input()
-        chunk = bytes(self._input)
-        self._input.clear()
+        chunk = bytes(self._input[:most])
+        del self._input[:most]
         return chunk
 
     async def push(self, status: str | bytes) -> None:
@@ -420,15 +553,17 @@ class _Connection(SMTP):
         self._wire.write(replies)
         await self._writer.drain()
 
-    def _allow(self, seconds: float) -> None:
-        """Sets the deadline for whatever is waited for next."""
-        self._deadline = min(self.loop.time() + seconds, self._session_ends)
+    def _allow(self, seconds: float, limit: str) -> None:
+        """Sets the deadline for whatever is waited for next, and the setting that it is by."""
+        self._deadline, self._limit = self.loop.time() + seconds, limit
+        if self._deadline > self._session_ends:
+            self._deadline, self._limit = self._session_ends, "session_timeout"
         if self._timer_at > self._deadline:
             self._arm()
 
     def _reset_timeout(self, duration: float | None = None) -> None:
         """The library's name for it, which it calls on a new connection."""
-        self._allow(duration or self._config.idle_timeout)
+        self._allow(duration or self._config.idle_timeout, "idle_timeout")
 
     def _arm(self) -> None:
         if self._timeout_handle:
@@ -446,6 +581,8 @@ class _Connection(SMTP):
             self._wake()
         else:
             # It does not read our replies, or has been told already; or the store took too long for any client.
+            if not self._expired:
+                self._listener.refusals[self._limit] += 1
             self._wire.abort()
 
     # The conversation
@@ -456,24 +593,66 @@ class _Connection(SMTP):
         except _HangUp as end:
             await self._part(end)
         except ConnectionError:
-            log.debug("smtp_connection_lost", client=self._peer)
+            log.debug("smtp_connection_lost", client=self.peer)
         except Exception:
-            log.exception("smtp_connection_failed", client=self._peer)
+            log.exception("smtp_connection_failed", client=self.peer)
         finally:
+            self._drop_transfer()
             self._close()
 
     async def _converse(self) -> None:
+        if self._relay and self._config.proxy_protocol:
+            await self._read_proxy_header()
+        await self._wait_before_greeting()
         await self.push(f"220 {self.hostname} ESMTP maillinkd")
         while not self._wire.is_closing():
-            self._allow(self._config.idle_timeout)
+            if self._transfer is None:
+                self._allow(self._config.idle_timeout, "idle_timeout")
+            else:
+                self._allow_for_data(self._transfer)
             line = await self._command_line()
             if line is None:
                 return
             await self._obey(line)
             if self._errors >= self._config.max_errors:
-                raise _HangUp(f"421 4.7.0 {self.hostname} Too many errors", "errors")
+                raise _HangUp(f"421 4.7.0 {self.hostname} Too many errors", "max_errors")
             if self._junk >= self._config.max_junk_commands:
-                raise _HangUp(f"421 4.7.0 {self.hostname} Too many commands without mail", "junk_commands")
+                raise _HangUp(f"421 4.7.0 {self.hostname} Too many commands without mail", "max_junk_commands")
+
+    async def _read_proxy_header(self) -> None:
+        """A proxy passes on what its client says: the client's is the connection, and there is no relay."""
+        self._allow(PROXY_TIMEOUT, "proxy_protocol")
+        while True:
+            try:
+                found = read_proxy(bytes(self._input[:MAX_HEADER]))
+            except NotProxy as error:
+                log.warning("smtp_proxy_header", client=self.peer, error=str(error))
+                raise _HangUp(f"421 4.3.2 {self.hostname} Expected a PROXY header", "proxy_protocol") from None
+            if found is not None:
+                break
+            if self._at_eof:
+                raise ConnectionResetError("the client left before it was announced")
+            await self._wait_for_input()
+        announced, length = found
+        del self._input[:length]
+        self._announce(announced)
+        self._relay = self.peer if lies_in(self.peer, self._config.trusted_relays) and announced.address else ""
+
+    def _announce(self, announced: Announced) -> None:
+        """From now on the connection counts as that client's. Raises _HangUp where it has too many."""
+        if announced.address is None:
+            return
+        limit = self._listener.speaks_for(self, announced.address)
+        if limit:
+            raise _HangUp(f"421 4.7.0 {self.hostname} Too many connections, try again later", limit)
+        self.peer = announced.address
+
+    async def _wait_before_greeting(self) -> None:
+        """A client waits until it is greeted (RFC 5321, 4.3.1); programs that send spam often do not."""
+        if self._config.greeting_delay and not self._listener.guard.is_exempt(self.peer):
+            await asyncio.sleep(self._config.greeting_delay)
+            if self._input:
+                raise _HangUp(f"554 5.5.0 {self.hostname} You spoke before you were greeted", "early_talker")
 
     async def _obey(self, line: bytes) -> None:
         if not line.endswith(b"\r\n"):
@@ -497,18 +676,19 @@ class _Connection(SMTP):
 
     async def handle_exception(self, error: Exception) -> str:
         """Ours is the fault: the client may try again, and learns nothing about it."""
-        log.error("smtp_command_failed", client=self._peer, exc_info=error)
+        log.error("smtp_command_failed", client=self.peer, exc_info=error)
         self._set_rset_state()
         return "451 4.3.0 Temporary failure, try again later"
 
     async def _part(self, end: _HangUp) -> None:
         """Says a last word, and listens on for a moment so that it arrives (a reset would overtake it)."""
         self._listener.refusals[end.cause] += 1
-        log.info("smtp_hung_up", client=self._peer, cause=end.cause)
+        log.info("smtp_hung_up", client=self.peer, cause=end.cause)
         self._expired = False
         self._session_ends = self.loop.time() + LINGER
         self._input.clear()
-        self._allow(LINGER)
+        self._drop_transfer()
+        self._allow(LINGER, end.cause)
         with contextlib.suppress(_HangUp, ConnectionError):
             await self.push(end.reply)
             if self._wire.can_write_eof():
@@ -537,6 +717,8 @@ class _Connection(SMTP):
             await self.push("501 5.5.4 Expected your host name")
             return
         self._set_rset_state()
+        if not self.session.host_name:
+            self._step_at = self.loop.time()
         self.session.host_name = hostname
         self.session.extended_smtp = extended
         lines = [self.hostname, *self._extensions()] if extended else [self.hostname]
@@ -545,7 +727,8 @@ class _Connection(SMTP):
     def _extensions(self) -> list[str]:
         starttls = ["STARTTLS"] if self._listener.tls and not self._tls else []
         size = f"SIZE {self._config.max_message_size}"
-        return ["PIPELINING", size, *starttls, "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
+        announcing = [f"XCLIENT {' '.join(XCLIENT)}", f"XFORWARD {' '.join(XFORWARD)}"] if self._relay else []
+        return ["PIPELINING", size, *starttls, *announcing, "8BITMIME", "SMTPUTF8", "CHUNKING", "ENHANCEDSTATUSCODES"]
 
     async def smtp_MAIL(self, arg: str) -> None:
         if not self.session.host_name:
@@ -556,6 +739,7 @@ class _Connection(SMTP):
             return
         mail = parse_mail(arg)
         if mail.size > self._config.max_message_size:
+            self._listener.refusals["max_message_size"] += 1
             await self.push("552 5.3.4 Message too large")
             return
         if self._listener.has_room and not self._listener.has_room(mail.size):
@@ -564,26 +748,41 @@ class _Connection(SMTP):
             return
         self.envelope.mail_from = mail.sender
         self.envelope.smtp_utf8 = mail.smtputf8
+        self._step_at = self.loop.time()
         await self.push("250 2.1.0 Sender ok")
 
     async def smtp_RCPT(self, arg: str) -> None:
-        if self.envelope.mail_from is None:
+        if self.envelope.mail_from is None or self._transfer:
             await self.push("503 5.5.1 Send MAIL first")
             return
         if len(self.envelope.rcpt_tos) >= self._config.max_recipients:
             self._junk += 1
+            self._listener.refusals["max_recipients"] += 1
             await self.push("452 4.5.3 Too many recipients")
             return
-        recipient = parse_rcpt(arg, smtputf8=self.envelope.smtp_utf8)
-        ours = self._config.recipients
-        if not ours.owns(recipient):
-            await self.push("550 5.7.1 Relaying denied")
-            return
-        if ours.parse(recipient) is None:
-            await self.push("550 5.1.1 Unknown recipient")
+        due = self.loop.time() + self._config.refusal_delay
+        recipient, refused = self._recipient(arg)
+        if refused:
+            await self._flush()
+            await asyncio.sleep(due - self.loop.time())
+            await self.push(refused)
             return
         self.envelope.rcpt_tos.append(recipient)
+        self._step_at = self.loop.time()
         await self.push("250 2.1.5 Recipient ok")
+
+    def _recipient(self, argument: str) -> tuple[str, str]:
+        """The recipient that is meant, and the reply that refuses it, "" for one of ours."""
+        try:
+            recipient = parse_rcpt(argument, smtputf8=self.envelope.smtp_utf8)
+        except SyntaxRefusal as refusal:
+            return "", refusal.reply
+        ours = self._config.recipients
+        if not ours.owns(recipient):
+            return "", "550 5.7.1 Relaying denied"
+        if ours.parse(recipient) is None:
+            return "", "550 5.1.1 Unknown recipient"
+        return recipient, ""
 
     async def smtp_DATA(self, arg: str) -> None:
         if arg:
@@ -592,79 +791,131 @@ class _Connection(SMTP):
         if not self.envelope.rcpt_tos:
             await self.push("503 5.5.1 Send RCPT first")
             return
+        if self._transfer:
+            await self.push("503 5.5.1 The message has begun with BDAT")
+            return
         await self._push_now("354 End data with <CR><LF>.<CR><LF>")
-        with Spool(self._config.max_message_size, self._config.spool_directory) as spool:
-            reply = await self._message(spool)
+        decoder = DataDecoder()
+        self._transfer = transfer = self._begin(decoder)
+        while not decoder.finished:
+            await self._receive(transfer, await self._chunk())
+        self._input[:0] = decoder.rest
+        await self._finish(transfer)
+
+    async def smtp_BDAT(self, arg: str) -> None:
+        """A chunk of so many octets (RFC 3030). They are read whatever the answer is, or else end the connection."""
+        try:
+            command = parse_bdat(arg)
+        except SyntaxRefusal as refusal:
+            raise _HangUp(refusal.reply, "malformed_chunk") from None
+        wanted = bool(self.envelope.rcpt_tos)
+        transfer = self._transfer or self._begin(ChunkDecoder())
+        if transfer.decoder.octets + command.size > 2 * self._config.max_message_size:
+            raise _HangUp("552 5.3.4 Message too large", "max_message_size")
+        if wanted:
+            self._transfer = transfer
+        if not command.size and not command.last:
+            self._junk += 1
+        left = command.size
+        await self._flush()
+        while left:
+            chunk = await self._chunk(left)
+            left -= len(chunk)
+            if wanted:
+                await self._receive(transfer, chunk)
+            else:
+                self._allow_for_data(transfer)
+        if not wanted:
+            await self.push("503 5.5.1 Send RCPT first")
+        elif command.last:
+            await self._finish(transfer)
+        elif refused := self._refusal_of(transfer):
+            self._set_rset_state()
+            await self.push(refused)
+        else:
+            await self.push(f"250 2.0.0 {command.size} octets received")
+
+    def _begin(self, decoder: DataDecoder | ChunkDecoder) -> _Transfer:
+        spool = Spool(self._config.max_message_size, self._config.spool_directory)
+        transfer = _Transfer(spool, decoder, self.loop.time())
+        self._allow_for_data(transfer)
+        return transfer
+
+    async def _receive(self, transfer: _Transfer, chunk: bytes) -> None:
+        """Takes octets of a message. Raises _HangUp where its end can't be awaited."""
+        try:
+            text = transfer.decoder.feed(chunk)
+        except BareLineEnding:
+            raise _HangUp("554 5.6.0 Bare CR or LF in the message", "bare_line_ending") from None
+        if transfer.decoder.octets > 2 * self._config.max_message_size:
+            raise _HangUp("552 5.3.4 Message too large", "max_message_size")
+        transfer.keep(text)
+        self._allow_for_data(transfer)
+
+    def _refusal_of(self, transfer: _Transfer) -> str | None:
+        """The reply that refuses what has come so far, or None."""
+        if transfer.decoder.octets > self._config.max_message_size:
+            self._listener.refusals["max_message_size"] += 1
+            return "552 5.3.4 Message too large"
+        if transfer.decoder.longest_line > LINE_OCTETS:
+            return "554 5.6.0 Line too long"
+        if transfer.disk_failed:
+            self._listener.refusals["no_space"] += 1
+            return "452 4.3.1 Insufficient system storage"
+        return None
+
+    async def _finish(self, transfer: _Transfer) -> None:
+        """The message is there: has it stored, and answers."""
+        if isinstance(transfer.decoder, ChunkDecoder):
+            try:
+                transfer.decoder.finish()
+            except BareLineEnding:
+                raise _HangUp("554 5.6.0 Bare CR or LF in the message", "bare_line_ending") from None
+        reply = self._refusal_of(transfer)
+        if reply is None:
+            self._allow(self._config.store_timeout, "store_timeout")
+            self._storing = True
+            try:
+                if transfer.spool.size <= LARGE_OCTETS:
+                    reply = await self._store(transfer.spool)
+                else:
+                    async with self._listener.large:
+                        reply = await self._store(transfer.spool)
+            finally:
+                self._storing = False
         self._set_rset_state()
+        self._step_at = self.loop.time()
         if reply.startswith("250"):
             self._errors = self._junk = 0
         await self.push(reply)
 
-    async def _message(self, spool: Spool) -> str:
-        """Receives a message and has it stored; returns the reply."""
-        refused = await self._receive(spool)
-        if refused:
-            return refused
-        self._allow(self._config.store_timeout)
-        if spool.size <= LARGE_OCTETS:
-            return await self._store(spool)
-        async with self._listener.large:
-            return await self._store(spool)
-
-    async def _receive(self, spool: Spool) -> str | None:
-        """Reads up to the final dot; returns the reply that refuses the message, or None.
-
-        Raises _HangUp where it can't be awaited.
-        """
-        decoder = DataDecoder()
-        began = self.loop.time()
-        full = False
-        while not decoder.finished:
-            self._allow_for_data(began, decoder.octets)
-            chunk = await self._chunk()
-            try:
-                text = decoder.feed(chunk)
-            except BareLineEnding:
-                raise _HangUp("554 5.6.0 Bare CR or LF in the message", "bare_line_ending") from None
-            if decoder.octets > 2 * self._config.max_message_size:
-                raise _HangUp("552 5.3.4 Message too large", "message_size")
-            if full or decoder.longest_line > LINE_OCTETS:
-                spool.drop()
-                continue
-            try:
-                spool.add(text)
-            except OSError as error:
-                log.warning("smtp_spool_failed", error=str(error))
-                full = True
-        self._input[:0] = decoder.rest
-        if spool.too_large or decoder.octets > self._config.max_message_size:
-            return "552 5.3.4 Message too large"
-        if decoder.longest_line > LINE_OCTETS:
-            return "554 5.6.0 Line too long"
-        if full:
-            return "452 4.3.1 Insufficient system storage"
-        return None
-
-    def _allow_for_data(self, began: float, octets: int) -> None:
+    def _allow_for_data(self, transfer: _Transfer) -> None:
         """Each piece in time, the whole in time, and time earned by octets sent (as Postfix counts a request)."""
-        config = self._config
-        earned = min(config.data_total_timeout, config.data_grace + octets / config.data_min_rate)
-        self._allow(min(config.data_timeout, began + earned - self.loop.time()))
+        config, gone = self._config, self.loop.time() - transfer.began
+        earned = config.data_grace + transfer.decoder.octets / config.min_data_rate
+        self._allow(*min(
+            (config.data_timeout, "data_timeout"),
+            (config.data_total_timeout - gone, "data_total_timeout"),
+            (earned - gone, "min_data_rate"),
+        ))  # fmt: skip
 
     async def _store(self, spool: Spool) -> str:
         raw = spool.read()
         spool.drop()
-        if _header_block(raw).lower().count(b"\nreceived:") >= self._config.max_hops:
+        if (b"\n" + _header_block(raw).lower()).count(b"\nreceived:") > self._config.max_hops:
+            self._listener.refusals["hops"] += 1
             return "554 5.4.6 Too many hops"
+        forwarded, self._forwarded = self._forwarded, None
         return await self._listener.store(
             Received(
                 sender=self.envelope.mail_from or "",
                 recipients=tuple(self.envelope.rcpt_tos),
                 raw=raw,
                 received_at=datetime.now(UTC),
-                client_address=self._peer,
-                helo=self.session.host_name or "",
+                client_address=(forwarded and forwarded.address) or self.peer,
+                helo=(forwarded and forwarded.helo) or self._announced_helo or self.session.host_name or "",
                 tls=self._tls,
+                relay=self._relay,
             )
         )
 
@@ -679,7 +930,7 @@ class _Connection(SMTP):
         await self._push_now("220 2.0.0 Ready to start TLS")
         # What came in the clear is not believed later (RFC 3207, 6); from here to start_tls nothing can come between.
         self._input.clear()
-        self._allow(HANDSHAKE_TIMEOUT)
+        self._allow(HANDSHAKE_TIMEOUT, "handshake_timeout")
         try:
             wire = await self.loop.start_tls(self._wire, self, context, server_side=True)
         except OSError as error:
@@ -688,8 +939,38 @@ class _Connection(SMTP):
             raise ConnectionResetError("the client left in the handshake")
         self._wire = wire
         self._tls = True
+        self._listener.counters.tls += 1
+        self._step_at = self.loop.time()
         self._set_rset_state()
         self.session.host_name = None
+
+    async def smtp_XCLIENT(self, arg: str) -> None:
+        """A trusted relay speaks for a client from here on (Postfix, XCLIENT_README): as if that had connected."""
+        if not await self._may_announce():
+            return
+        announced = read_attributes(arg, XCLIENT)
+        self._announce(announced)
+        self._announced_helo = announced.helo or self._announced_helo
+        self._set_rset_state()
+        self.session.host_name = None
+        await self._push_now(f"220 {self.hostname} ESMTP maillinkd")
+
+    async def smtp_XFORWARD(self, arg: str) -> None:
+        """A trusted relay says where the next message came from (Postfix, XFORWARD_README); may come in parts."""
+        if not await self._may_announce():
+            return
+        announced, former = read_attributes(arg, XFORWARD), self._forwarded or Announced(None)
+        self._forwarded = Announced(announced.address or former.address, announced.helo or former.helo)
+        await self.push("250 2.0.0 Ok")
+
+    async def _may_announce(self) -> bool:
+        if not self._relay:
+            await self.push("550 5.7.0 You are no trusted relay")
+        elif self.envelope.mail_from is not None:
+            await self.push("503 5.5.1 Not while a message is under way")
+        else:
+            return True
+        return False
 
     async def smtp_RSET(self, arg: str) -> None:
         self._set_rset_state()
@@ -734,6 +1015,19 @@ def _tls_context(config: ListenerConfig) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(config.tls_certificate, config.tls_key)
     return context
+
+
+def _stamps(config: ListenerConfig) -> tuple[tuple[int, int, int] | None, ...]:
+    """What changes when certificate or key are replaced."""
+    return tuple(_stamp(path) for path in (config.tls_certificate, config.tls_key) if path is not None)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _set_user_timeout(transport: asyncio.Transport) -> None:
