@@ -38,14 +38,14 @@ lint: $(INSTALLED)
 	@$(BIN)/lint-imports
 
 bench: servers $(INSTALLED)
-	@tests/system/servers.sh isync notmuch
-	@for script in bench/sync.py bench/smtp.py; do test ! -e $$script || $(BIN)/python $$script || exit; done
+	@tests/system/servers.sh isync notmuch offlineimap3
+	@for script in bench/sync.py bench/receive.py bench/parse.py bench/resync.py bench/latency.py bench/idle.py bench/smtp.py bench/dot.py bench/items.py bench/linker.py bench/simulate.py; do test ! -e $$script || $(BIN)/python $$script || exit; done
 
 setup: $(INSTALLED)
 
 # As root on Debian and Ubuntu this installs them; elsewhere the tests that miss one are skipped by name.
 servers:
-	@tests/system/servers.sh dovecot-imapd postgresql postfix swaks systemd openssl procps
+	@tests/system/servers.sh dovecot-imapd cyrus-imapd postgresql postfix swaks strace systemd openssl procps
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

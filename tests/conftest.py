@@ -46,8 +46,15 @@ def _has_postgres() -> bool:
     return postgres.binaries() is not None
 
 
+def _has_cyrus() -> bool:
+    from system import cyrus
+
+    return cyrus.cyrus_path() is not None
+
+
 NEEDS = {
     "dovecot": Need("Dovecot is not installed", lambda: _on_path("dovecot")),
+    "cyrus": Need("Cyrus is not installed", _has_cyrus),
     "postgres": Need("PostgreSQL is not installed (no initdb)", _has_postgres),
     "postfix": Need("Postfix's smtp-source is not installed", lambda: _on_path("smtp-source")),
     "corpora": Need(f"the public mail archives are not in {CORPORA}", CORPORA.is_dir),

@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ from sqlalchemy import text
 
 from maillinkd import app, logs, sdnotify
 from maillinkd.app import open_house
-from maillinkd.imap.errors import LoginRefused
+from maillinkd.imap.audit import Audit
+from maillinkd.imap.budget import Traffic
+from maillinkd.imap.errors import LoginRefused, Unreachable
 from maillinkd.imap.poller import MailboxState, State, Summary
 from maillinkd.ingest.house import House
-from maillinkd.mail.delivery import Received
+from maillinkd.mail.delivery import Received, TemporaryFailure
+from maillinkd.oauth.token import LoginNeeded
 from maillinkd.settings import ConfigurationError, Settings
 from maillinkd.store import cursors
-from system.imap_peer import FakeServer, mail
+from system.imap_peer import FakeConnection, FakeServer, mail
 
 WAIT = 30.0
 ANNA = "anna@ourco.example"
@@ -127,11 +131,29 @@ def test_whose_lease_has_outlived_its_process() -> None:
 # -- what status shows
 
 
+@pytest.mark.parametrize(
+    ("free", "total", "size", "enough"),
+    [
+        (1_000_000_000, 4_000_000_000_000, 4_000, True),
+        (999_999_999, 4_000_000_000_000, 4_000, False),
+        (100_000_000, 1_000_000_000, 4_000, True),
+        (99_999_999, 1_000_000_000, 4_000, False),
+        (3_000_000_000, 4_000_000_000_000, 2_000_000_000, True),
+        (2_999_999_999, 4_000_000_000_000, 2_000_000_000, False),
+    ],
+)
+def test_a_disk_has_room_above_its_reserve_and_one_and_a_half_messages(
+    free: int, total: int, size: int, enough: bool
+) -> None:
+    assert app._is_enough(free, total, 1_000_000_000, size) is enough
+
+
 def test_what_is_kept_for_status() -> None:
     at = datetime(2026, 3, 1, 12, tzinfo=UTC)
     state = MailboxState(
         "anna", State.WAITING, at, next_try=at + timedelta(minutes=1), last_error="gone", filed=7, pending=2
     )
+    state = replace(state, traffic=Traffic().plus(5, at))
 
     assert app._state_facts(state) == {
         "state": "waiting",
@@ -143,6 +165,10 @@ def test_what_is_kept_for_status() -> None:
         "missing_folders": [],
         "filed": 7,
         "lag": 2,
+        "waits_for": None,
+        "next_look": None,
+        "first_sync": 0,
+        "traffic": ((492_324, 5),),
     }
     assert app._status(["anna", "ben"], {"anna": state}) == "following 2 mailboxes; trouble with anna"
 
@@ -160,6 +186,33 @@ def test_another_day_is_no_change_of_a_mailbox(tmp_path: Path) -> None:
     assert app._changed(account, settings(since="all"))
     assert app._changed(account, settings(password_env="OTHER"))
     assert app._changed(account, settings(port=994))
+
+
+def test_another_oauth_client_is_a_change_of_a_mailbox(tmp_path: Path) -> None:
+    def settings(client: dict[str, Any], **keys: Any) -> Settings:
+        box = {"host": "imap.ourco.example", "username": "anna", "auth": "oauth2", "oauth_client": "own"}
+        own = {"provider": "google", "client_id": "one"} | client
+        return settings_in(tmp_path, mailboxes={"anna": box}, oauth_clients={"own": own}, **keys)
+
+    account = app._account(settings({}), "anna", date(2026, 3, 1))
+
+    assert account.tokens is not None
+    assert not app._changed(account, settings({}))
+    assert app._changed(account, settings({"client_id": "two"}))
+    assert app._changed(account, settings({}, oauth={"key_file": tmp_path / "key"}))
+
+
+async def test_the_daemon_renews_tokens_where_they_are_stored(tmp_path: Path) -> None:
+    box = {"host": "imap.ourco.example", "username": "anna", "auth": "oauth2", "oauth_client": "own"}
+    own = {"provider": "google", "client_id": "one"}
+    settings = settings_in(tmp_path, mailboxes={"anna": box}, oauth_clients={"own": own})
+
+    async with open_house(settings) as house:
+        account = app._account(settings, "anna", date(2026, 3, 1), house.database)
+
+        assert account.tokens is not None
+        with pytest.raises(LoginNeeded, match="maillinkd auth login anna"):
+            await account.tokens.current()
 
 
 # -- opening the house
@@ -207,6 +260,88 @@ async def test_a_pass_over_mailboxes_one_of_which_fails(tmp_path: Path) -> None:
     async with open_house(settings) as house, house.database.reading() as connection:
         reports = await cursors.reports(connection)
     assert {name: report["state"] for name, report in reports.items()} == {"anna": "done", "ben": "failed"}
+
+
+async def test_the_bytes_of_a_day_are_counted_over_all_passes(tmp_path: Path) -> None:
+    async with FakeServer() as server:
+        for number in range(3):
+            server.inbox.append(mail(number, size=2_000_000))
+        box = mailbox_on(server, store="full", bytes_a_day=10_000_000)
+        settings = settings_in(tmp_path, mailboxes={"anna": box})
+        first = (await app.sync(settings, [], ignore))["anna"]
+        for number in range(3, 6):
+            server.inbox.append(mail(number, size=2_000_000))
+        second = (await app.sync(settings, [], ignore))["anna"]
+
+    assert isinstance(first, Summary)
+    assert isinstance(second, TemporaryFailure)
+    assert "the provider's limit of bytes a day" in str(second)
+    async with open_house(settings) as house:
+        assert 8_000_000 < (await app._traffic(house.database, "anna")).total(datetime.now(UTC)) < 10_000_000
+
+
+async def test_an_audit_beside_a_daemon_that_has_the_only_connection_says_so(tmp_path: Path) -> None:
+    full = "Maximum number of connections from user+IP exceeded (mail_max_userip_connections=1)"
+    async with FakeServer() as server:
+        server.on("AUTHENTICATE", f"{{tag}} NO [UNAVAILABLE] {full}")
+        settings = settings_in(tmp_path, mailboxes={"anna": mailbox_on(server)})
+        alone = (await app.audit(settings, (), repair=False, report=ignore))["anna"]
+        async with open_house(settings) as house, house.database.transaction() as connection:
+            end = datetime.now(UTC) + timedelta(hours=1)
+            await cursors.take_lease(connection, "anna", "elsewhere:1:1", datetime.now(UTC), end)
+        beside = (await app.audit(settings, (), repair=False, report=ignore))["anna"]
+
+    assert isinstance(alone, Unreachable)
+    assert isinstance(beside, TemporaryFailure)
+    assert "no connection beside that of elsewhere:1:1, which audits the mailbox by itself" in str(beside)
+
+
+async def test_an_audit_repairs_a_mailbox_that_nobody_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps the mailbox for itself, also when it takes longer than a lease lasts, and gives it back."""
+    monkeypatch.setattr(app, "LEASE_ON_SQLITE", timedelta(seconds=0.4))
+    renewed = asyncio.Event()
+    renew = cursors.renew_leases
+
+    async def renew_leases(*arguments: Any) -> set[str]:
+        names = await renew(*arguments)
+        renewed.set()
+        return names
+
+    async def wait(connection: FakeConnection, tag: str, rest: str) -> bool:
+        await asyncio.wait_for(renewed.wait(), WAIT)
+        return False
+
+    async with FakeServer() as server:
+        for number in (1, 2, 3):
+            server.inbox.append(mail(number))
+        settings = settings_in(tmp_path, mailboxes={"anna": mailbox_on(server)})
+        await app.sync(settings, (), ignore)
+        async with open_house(settings) as house, house.database.transaction() as connection:
+            await connection.execute(text("DELETE FROM occurrence WHERE uid = 2"))
+        looked = await app.audit(settings, ("anna",), repair=False, report=ignore)
+        monkeypatch.setattr(cursors, "renew_leases", renew_leases)
+        server.on("UID FETCH", wait)
+        repaired = await app.audit(settings, (), repair=True, report=ignore)
+
+    found = [each["anna"] for each in (looked, repaired)]
+    assert [(each.missing, each.repaired) for each in found if isinstance(each, Audit)] == [(1, 0), (0, 1)]
+    async with open_house(settings) as house:
+        assert await leases(house) == []
+
+
+async def test_a_mailbox_that_is_followed_is_not_repaired_by_another(tmp_path: Path) -> None:
+    async with FakeServer() as server:
+        settings = settings_in(tmp_path, mailboxes={"anna": mailbox_on(server)})
+        async with open_house(settings) as house, house.database.transaction() as connection:
+            end = datetime.now(UTC) + timedelta(hours=1)
+            await cursors.take_lease(connection, "anna", "elsewhere:1:1", datetime.now(UTC), end)
+        outcome = (await app.audit(settings, (), repair=True, report=ignore))["anna"]
+
+        assert isinstance(outcome, TemporaryFailure)
+        assert "elsewhere:1:1 follows it" in str(outcome)
+        assert server.logins == []
 
 
 async def test_a_dry_run_tells_what_would_be_and_leaves_no_trace(tmp_path: Path) -> None:
@@ -367,6 +502,24 @@ async def test_a_mailbox_that_is_followed_in_another_way_stays_ours(
                 lambda: server.connections and all(each.writer.is_closing() for each in server.connections)
             )
         assert len(server.logins) == 2
+
+
+async def test_the_bytes_of_a_day_outlive_the_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = Traffic().plus(9_500_000, datetime.now(UTC))
+    async with FakeServer() as server:
+        server.inbox.append(mail(1))
+        box = mailbox_on(server, bytes_a_day=10_000_000)
+        settings = settings_in(tmp_path, mailboxes={"anna": box})
+        async with open_house(settings) as house, house.database.transaction() as connection:
+            await cursors.report(connection, "anna", {"traffic": used.hours}, datetime.now(UTC))
+        async with running(settings, monkeypatch) as daemon:
+            await daemon.until(lambda: "IDLE" in server.commands)
+
+    assert not [line for line in server.commands if "BODY.PEEK" in line]
+    async with open_house(settings) as house, house.database.reading() as connection:
+        state = await cursors.report_of(connection, "anna")
+    assert (state["state"], state["waits_for"]) == ("waiting", "the provider's limit of bytes a day")
+    assert Traffic.of_facts(state["traffic"]).total(datetime.now(UTC)) > 9_500_000
 
 
 async def test_a_mailbox_that_went_to_another_process_is_let_go(

@@ -110,12 +110,56 @@ def test_every_switch_stands_in_linking_with_the_values_of_both_presets() -> Non
     assert expected == actual
 
 
-CASES = ROOT / "tests" / "conformance" / "linking"
+CASES = {
+    path.stem: json.loads(path.read_text())
+    for directory in ("conformance", "cases")
+    for path in sorted((ROOT / "tests" / directory / "linking").glob("*.json"))
+}
+
+NOT_IN_CASES = {
+    "L1": "there is no command that does it",
+    "L12": "a case compares candidates as a set: tests/store/test_views.py",
+    "L23": "tests/cli/test_explain.py",
+    "L24": "tests/ingest/test_verify.py, and every test that ends with a database",
+}
 
 
 def reasons_of(case: str) -> set[str]:
-    """The reasons that a conformance case expects at its end."""
-    return {thread.get("reason") for thread in json.loads((CASES / f"{case}.json").read_text())["expect"]}
+    """The reasons that a case expects at its end."""
+    return {thread.get("reason") for thread in CASES[case]["expect"]}
+
+
+def set_in(case: Any, section: str) -> dict[str, Any]:
+    """What a case sets in a table of the configuration, at its beginning or later."""
+    later = [step["configured"].get(section, {}) for step in case["steps"] if "configured" in step]
+    return {name: value for table in (case.get(section, {}), *later) for name, value in table.items()}
+
+
+def test_every_rule_has_a_case_and_a_sentence() -> None:
+    """Cases name the rules that they are about: L3, L16a, row 12."""
+    named = {rule for case in CASES.values() for rule in case["rules"]}
+    numbers = {*map(int, re.findall(r"\bL([1-9][0-9]?) ", LINKING.read_text()))}
+
+    assert numbers == set(range(1, max(numbers) + 1))
+    assert {f"L{number}" for number in numbers} - {rule.rstrip("abc") for rule in named} == set(NOT_IN_CASES)
+    assert [row for row in range(1, 15) if f"row {row}" not in named] == []
+
+
+def test_every_reason_and_every_flag_of_a_thread_is_what_a_case_expects() -> None:
+    threads = [thread for case in CASES.values() for thread in case["expect"]]
+
+    assert set(Reason) - {thread.get("reason") for thread in threads} == set()
+    assert set(Flag) - {flag for thread in threads for flag in thread.get("flags", ())} == {Flag.PROVISIONAL}
+
+
+def test_every_switch_has_a_case_that_turns_it() -> None:
+    turned = {name for case in CASES.values() for name, value in set_in(case, "policy").items()
+              if value != getattr(Policy(), name, value)}  # fmt: skip
+    presets = {set_in(case, "policy").get("preset") for case in CASES.values()}
+
+    assert set(SWITCHES) - turned == set()
+    assert set(PRESETS) - presets <= {"recommended"}
+    assert any(set_in(case, "smart_bcc").get("forwarded") == "off" for case in CASES.values())
 
 
 def test_the_cases_that_are_named_for_a_reason_expect_it() -> None:
@@ -131,9 +175,9 @@ def test_the_tests_that_are_named_for_a_switch_know_it() -> None:
     """By its name, or by the number of the rule that the row names."""
     unknown = []
     for row in table(LINKING, "switch of `[policy]`", "values"):
-        named = [ROOT / name if "/" in name else CASES / f"{name}.json" for name in words(row[3])]
+        named = [(ROOT / name).read_text() if "/" in name else json.dumps(CASES[name]) for name in words(row[3])]
         known_by = [word(row[0]), *re.findall(r"\b[LT][0-9]+\b", row[2])]
-        if not any(name in path.read_text() for path in named for name in known_by):
+        if not any(name in text for text in named for name in known_by):
             unknown.append(row[0])
 
     assert unknown == []

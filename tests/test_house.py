@@ -145,9 +145,9 @@ HELP = commands()
 def test_the_commands_that_were_promised_are_there() -> None:
     """contract.md, Commands; as far as they are built."""
     promised = """
-        run, sync, check, demo, import mail, import items, items list, items show, items set, threads list,
-        threads show, link, unlink, explain, decide, decisions, quarantine list, quarantine show, quarantine release,
-        quarantine drop, status, smartbcc address, db upgrade, db check
+        init, run, sync, check, demo, import mail, import items, items list, items show, items set, threads list,
+        threads show, link, unlink, explain, simulate, verify, decide, decisions, quarantine list, quarantine show,
+        quarantine release, quarantine drop, status, smartbcc address, db upgrade, db check
     """
 
     assert {" ".join(words.split()) for words in promised.split(",")} - HELP.keys() == set()

@@ -21,12 +21,14 @@ from maillinkd.settings import (
     DatabaseSettings,
     Endpoint,
     MailboxSettings,
+    OAuthClientSettings,
     PolicySettings,
     Problem,
     SecretUnavailable,
     Settings,
     changes_that_need_a_restart,
     load,
+    with_policy,
     without_restart,
 )
 
@@ -294,6 +296,9 @@ def test_the_variable_that_names_the_file_is_no_key(write: Write) -> None:
         ("[policy]\ninternal_domains = 'x'", "policy.internal_domains", "expected a list, found a text"),
         ("[policy]\ninternal_domains = [1]", "policy.internal_domains[0]", "expected a text, found a whole number"),
         ("[policy]\ninternal_domains = ['a@b']", "policy.internal_domains[0]", 'expected a domain such as "ourco'),
+        ("[policy]\nbulk = 'drop'", "policy.bulk", "expected 'store', 'metadata' or 'ignore'"),
+        ("[policy]\nblock = ['spam.example']", "policy.block[0]", 'expected an address such as "noise@x.example"'),
+        ("[policy]\nblock = ['@']", "policy.block[0]", 'a domain as in "@x.example"'),
         ("log = 3", "log", "expected a table, found a whole number"),
         ("users = ['anna']", "users", "expected a table, found a list"),
         ("[users.anna]", "users.anna.address", "is missing: expected a value"),
@@ -313,11 +318,29 @@ def test_the_variable_that_names_the_file_is_no_key(write: Write) -> None:
         ("[smart_bcc]\nlisten = ['a:1', 'a:1']", "smart_bcc.listen", "expected each address once"),
         ("[smart_bcc]\nlocal_part = 'our+co'", "smart_bcc.local_part", 'expected the part before "@"'),
         ("[smart_bcc]\ntrusted_relays = ['10.0.0.1/8']", "smart_bcc.trusted_relays[0]", "without host bits"),
+        ("[smart_bcc]\nproxy_protocol = true", "smart_bcc.proxy_protocol", "their networks in trusted_relays"),
+        ("[dns]\nservers = ['ns.example:53']", "dns.servers[0]", "an IP address and a port"),
+        ("[dns]\nservers = ['127.0.0.1']", "dns.servers[0]", '"host:port"'),
         ("[smart_bcc]\ntls_certificate = '/c'", "smart_bcc.tls_key", "both or none"),
         ("[smart_bcc]\ntls_key = '/k'", "smart_bcc.tls_certificate", "both or none"),
         ("[smart_bcc]\nenabled = true\nlocal_part = 'a'", "smart_bcc.domain", "is needed when smart_bcc is enabled"),
         ("[smart_bcc]\nenabled = true\ndomain = 'a.b'", "smart_bcc.local_part", "is needed when smart_bcc is"),
         ("[smart_bcc]\nenabled=true\nlisten=[]\ndomain='a.b'\nlocal_part='a'", "smart_bcc.listen", "is needed when"),
+        ("[oauth]\nkey = 'canary'", "oauth.key", "unknown key; expected one of key_file"),
+        ("[oauth_clients.c]", "oauth_clients.c.provider", "is missing"),
+        ("[oauth_clients.c]\nprovider = 'yahoo'", "oauth_clients.c.provider", "expected 'google', 'microsoft' or"),
+        (
+            "[oauth_clients.c]\nprovider = 'google'\ngrant = 'device_code'",
+            "oauth_clients.c.grant",
+            "device_code is not for google: expected one of authorization_code, service_account",
+        ),
+        (
+            "[oauth_clients.c]\nprovider = 'google'\ntoken_endpoint = 'http://a.example/t'",
+            "oauth_clients.c.token_endpoint",
+            'expected an address such as "https://',
+        ),
+        ("[oauth_clients.c]\nprovider = 'google'\nscopes = ['a b']", "oauth_clients.c.scopes[0]", "expected a text"),
+        ("[oauth_clients.c]\nprovider = 'microsoft'\ntenant = 'a/b'", "oauth_clients.c.tenant", "expected a text"),
         ("[web]\nlisten = '127.0.0.1:8025'", "web.listen", "not in this version"),
         ("[metrics]\nlisten = '127.0.0.1:9100'", "metrics.listen", "not in this version"),
     ],
@@ -342,7 +365,11 @@ def test_what_is_wrong_is_named_by_file_and_key(write: Write, text: str, key: st
         ("port = 65536", "port", "expected 65535 or less"),
         ("tls = 'none'", "tls", '"none" is for loopback alone'),
         ("tls = 'ssl'", "tls", "expected 'implicit', 'starttls' or 'none'"),
-        ("auth = 'oauth2'", "auth", "oauth2 is not in this version"),
+        ("auth = 'oauth2'", "auth", "expected oauth_client or token_command, one of them"),
+        ("auth = 'oauth2'\noauth_client = 'm365'", "oauth_client", "no OAuth client 'm365' in [oauth_clients]"),
+        ("auth = 'oauth2'\ntoken_command = ['']", "token_command", "expected a program"),
+        ("auth = 'oauth2'\ntoken_command = ['a']\npassword_env = 'A'", "password_env", "expected no password"),
+        ("token_command = ['a']", "token_command", 'expected auth = "oauth2" where token_command is set'),
         ("owner = 'ana'", "owner", "no user or team 'ana'; did you mean anna?"),
         ("folders = []", "folders", "expected at least one"),
         ("folders = ['']", "folders[0]", "expected a folder's name"),
@@ -357,6 +384,7 @@ def test_what_is_wrong_is_named_by_file_and_key(write: Write, text: str, key: st
         ("password_command = 'pass show x'", "password_command", "expected a list, found a text"),
         ("password_command = ['']", "password_command", "expected a program"),
         ("poll_interval = 1", "poll_interval", "expected 5 or more"),
+        ("bytes_a_day = 1_000_000", "bytes_a_day", "expected 0 (no limit), or 10000000 or more"),
     ],
 )
 def test_what_is_wrong_with_a_mailbox_is_named(write: Write, keys: str, key: str, expected: str) -> None:
@@ -476,7 +504,7 @@ def test_internal_are_users_mailboxes_and_the_domains_named(write: Write) -> Non
 
 
 def test_every_switch_of_the_linker_can_be_set() -> None:
-    assert set(PolicySettings.model_fields) == {"preset", "internal_domains", *SWITCHES}
+    assert set(PolicySettings.model_fields) == {"preset", "internal_domains", "bulk", "block", *SWITCHES}
 
 
 def test_a_switch_beside_the_preset_holds(write: Write) -> None:
@@ -872,18 +900,165 @@ def test_the_key_of_addresses_is_bytes_of_a_file(write: Write, tmp_path: Path) -
     path = secret(tmp_path / "key", b"\x00\xff" * 16 + b"\n")
     settings = load(write(f"[smart_bcc]\naddress_key_file = '{path}'"), {})
 
-    assert settings.read_address_key() == b"\x00\xff" * 16
-    assert load(write(""), {}).read_address_key() is None
+    assert settings.read_address_keys() == (b"\x00\xff" * 16,)
+    assert load(write(""), {}).read_address_keys() == ()
 
 
-def test_a_short_key_of_addresses_is_refused(write: Write, tmp_path: Path) -> None:
-    path = secret(tmp_path / "key", b"guess me\n")
+@pytest.mark.parametrize(
+    ("content", "keys"),
+    [
+        (b"the key from now on\nthe key before this\n", (b"the key from now on", b"the key before this")),
+        (b"the key from now on\r\n\r\nthe key before this", (b"the key from now on", b"the key before this")),
+        (b"\x00binary bytes of 32\nor more octets", (b"\x00binary bytes of 32\nor more octets",)),
+    ],
+)
+def test_a_file_of_text_holds_a_key_a_line(
+    write: Write, tmp_path: Path, content: bytes, keys: tuple[bytes, ...]
+) -> None:
+    path = secret(tmp_path / "key", content)
+
+    assert load(write(f"[smart_bcc]\naddress_key_file = '{path}'"), {}).read_address_keys() == keys
+
+
+@pytest.mark.parametrize("content", [b"guess me\n", b"a key that is long enough\nguess me\n", b"\n"])
+def test_a_short_key_of_addresses_is_refused(write: Write, tmp_path: Path, content: bytes) -> None:
+    path = secret(tmp_path / "key", content)
     settings = load(write(f"[smart_bcc]\naddress_key_file = '{path}'"), {})
 
-    with pytest.raises(ConfigurationError, match="expected a key of 16 bytes or more"):
+    with pytest.raises(ConfigurationError, match="expected keys of 16 bytes or more"):
         settings.require_secrets([], smart_bcc=True)
 
     settings.require_secrets([], smart_bcc=False)
+
+
+# --- OAuth 2.0 ------------------------------------------------------------------------------------------------------
+
+
+def with_client(client: str) -> str:
+    """Anna's mailbox, by an OAuth client."""
+    return f"{ANNA}auth = 'oauth2'\noauth_client = 'own'\n[oauth_clients.own]\n{client}"
+
+
+@pytest.mark.parametrize(
+    ("client", "missing"),
+    [
+        ("provider = 'google'", {"client_id"}),
+        ("provider = 'google'\ngrant = 'service_account'", {"service_account_file"}),
+        ("provider = 'microsoft'", {"client_id"}),
+        ("provider = 'microsoft'\ngrant = 'client_credentials'", {"client_id", "client_secret_file"}),
+        ("provider = 'generic'", {"client_id", "token_endpoint", "authorization_endpoint", "scopes"}),
+        ("provider = 'microsoft'\nclient_id = 'x'\nclient_secret_file = '/x'", {"client_secret_file"}),
+    ],
+)
+def test_what_a_client_lacks_is_told_where_a_mailbox_uses_it(write: Write, client: str, missing: set[str]) -> None:
+    found = problems(write(with_client(client)))
+
+    assert set(found) == {f"oauth_clients.own.{key}" for key in missing}
+    load(write(f"[oauth_clients.own]\n{client}"), {})
+
+
+@pytest.mark.parametrize(
+    ("client", "grant", "personal"),
+    [
+        ("provider = 'google'\nclient_id = 'x'", "authorization_code", True),
+        ("provider = 'google'\nservice_account_file = '/x'", "service_account", False),
+        ("provider = 'microsoft'\nclient_id = 'x'", "device_code", True),
+        ("provider = 'microsoft'\nclient_id = 'x'\ngrant = 'authorization_code'", "authorization_code", True),
+    ],
+)
+def test_how_tokens_are_come_by_follows_the_provider(write: Write, client: str, grant: str, personal: bool) -> None:
+    chosen = load(write(with_client(client)), {}).oauth_client_of("anna")
+
+    assert chosen is not None
+    assert (chosen.chosen_grant, chosen.needs_a_person) == (grant, personal)
+
+
+def test_a_variable_names_the_file_of_a_client_s_secret(write: Write, tmp_path: Path) -> None:
+    path = secret(tmp_path / "secret", b"s3\n")
+    text = "provider = 'microsoft'\ngrant = 'client_credentials'\nclient_id = 'x'"
+    settings = load(write(with_client(text)), {"MAILLINKD__OAUTH_CLIENTS__OWN__CLIENT_SECRET_FILE": str(path)})
+
+    assert settings.read_client_secret("own") == "s3"
+    settings.require_secrets(["anna"], environ={})
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        (
+            with_client(
+                "provider='microsoft'\ngrant='client_credentials'\nclient_id='x'\nclient_secret_file='/no/s'"
+            ),
+            "oauth_clients.own.client_secret_file: cannot read /no/s",
+        ),
+        (
+            with_client("provider='google'\nservice_account_file='/no/a'"),
+            "oauth_clients.own.service_account_file: cannot read /no/a",
+        ),
+        (with_client("provider='google'\nclient_id='x'\n[oauth]\nkey_file='/'"), "oauth.key_file: cannot read /"),
+        (
+            f"{ANNA}auth = 'oauth2'\ntoken_command = ['/no/program', 'canary']",
+            "mailboxes.anna.token_command: program /no/program is not found",
+        ),
+    ],
+)
+def test_what_a_login_needs_is_looked_for_at_start(write: Write, text: str, where: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        load(write(text), {}).require_secrets(["anna"], environ={})
+
+    assert where in str(raised.value)
+    assert "canary" not in str(raised.value)
+
+
+def test_that_nobody_has_logged_in_yet_is_no_error_of_the_configuration(write: Write, tmp_path: Path) -> None:
+    text = with_client("provider='google'\nclient_id='x'") + f"\n[database]\nurl = 'sqlite:///{tmp_path}/m.db'"
+
+    load(write(text), {}).require_secrets(["anna"], environ={})
+
+
+def test_the_key_of_tokens_lies_where_it_is_said_or_with_systemd_or_beside_the_database(
+    write: Write, tmp_path: Path
+) -> None:
+    database = f"[database]\nurl = 'sqlite:///{tmp_path}/state/m.db'\n"
+    credentials = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    beside = load(write(database), {})
+
+    assert beside.oauth_key_path({}) == tmp_path / "state" / "oauth.key"
+    assert beside.read_oauth_key({}) is None
+    assert beside.oauth_key_path(credentials) == tmp_path / "state" / "oauth.key"
+    secret(tmp_path / "oauth_key", b"key\n")
+    assert beside.read_oauth_key(credentials) == b"key\n"
+    assert load(write(f"{database}[oauth]\nkey_file = '/k'"), {}).oauth_key_path(credentials) == Path("/k")
+    assert load(write("[database]\nurl = 'postgresql://h/d'"), {}).oauth_key_path({}) is None
+
+
+def test_no_mailbox_bears_the_name_of_the_key_s_credential(write: Write) -> None:
+    assert "another name" in problems(write(ANNA.replace("anna]", "oauth_key]")))["mailboxes.oauth_key"]
+
+
+def test_a_key_that_everyone_can_read_is_warned_of(write: Write, tmp_path: Path) -> None:
+    path = secret(tmp_path / "key")
+    path.chmod(0o644)
+
+    (warning,) = load(write(f"[oauth]\nkey_file = '{path}'"), {}).warnings()
+
+    assert f"{path} can be read by every user of this machine" in warning
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://login.example/t",
+        "https://",
+        "https://u:p@login.example/t",
+        "https://login.example/t#x",
+        "ftp://a/t",
+        "https://[/t",
+    ],
+)
+def test_tokens_are_asked_for_under_tls_alone(url: str) -> None:
+    with pytest.raises(ValueError, match="expected an address such as"):
+        OAuthClientSettings(provider="generic", token_endpoint=url)
 
 
 # --- Reload ---------------------------------------------------------------------------------------------------------
@@ -940,3 +1115,58 @@ def test_an_error_tells_all_problems_a_line_each() -> None:
 
 def test_the_environment_of_the_test_sets_nothing() -> None:
     assert [name for name in os.environ if name.startswith(PREFIX)] == []
+
+
+# --- Rules that are only tried --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def configured(write: Write) -> Settings:
+    policy = '[policy]\ninternal_domains = ["ourco.example"]\nsingle_contact = true\n'
+    return load(write(ANNA + policy), environ={})
+
+
+def test_the_rules_of_another_file_stand_in_the_place_of_the_configuration_s(
+    configured: Settings, tmp_path: Path
+) -> None:
+    """But for the internal domains."""
+    path = tmp_path / "policy.toml"
+    path.write_text('[policy]\nunknown_start = "leave"\n[smart_bcc]\nforwarded = "off"\n')
+
+    tried = with_policy(configured, path)
+
+    assert tried.policy.chosen() == Policy(unknown_start="leave")
+    assert tried.policy.internal_domains == ("ourco.example",)
+    assert (tried.smart_bcc.forwarded, tried.smart_bcc.domain) == ("off", configured.smart_bcc.domain)
+    assert tried.mailboxes == configured.mailboxes
+    assert configured.policy.chosen() == Policy(single_contact=True)
+
+
+def test_internal_domains_may_be_tried_too(configured: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text('[policy]\ninternal_domains = ["other.example"]\n')
+
+    assert "other.example" in with_policy(configured, path).internal_domains()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[users.eve]\n", "users: expected [policy] and [smart_bcc] alone: nothing else is a rule"),
+        ("[smart_bcc]\nenabled = true\n", "smart_bcc.enabled: is no rule: expected unknown_sender or forwarded"),
+        ("[policy]\nsingle_contact = 1\n", "policy.single_contact: expected true or false"),
+        ("[policy]\nsingle_contat = true\n", "policy.single_contat: unknown key; did you mean single_contact?"),
+        ("policy = 3\n", "policy: expected a table"),
+        ("[policy\n", ""),
+    ],
+)
+def test_rules_that_are_none_are_refused_with_their_place(
+    configured: Settings, tmp_path: Path, text: str, problem: str
+) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigurationError) as error:
+        with_policy(configured, path)
+
+    assert [str(each).startswith(f"{path}: {problem}") for each in error.value.problems] == [True]

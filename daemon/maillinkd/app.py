@@ -19,19 +19,29 @@ import structlog
 
 from maillinkd import logs, sdnotify
 from maillinkd.directory.lines import read_line, rfc3339
+from maillinkd.imap import audit as imap_audit
 from maillinkd.imap import poller
 from maillinkd.imap.account import Account
+from maillinkd.imap.audit import Audit
+from maillinkd.imap.budget import Traffic
 from maillinkd.imap.client import connect
+from maillinkd.imap.errors import ImapError
 from maillinkd.imap.poller import MailboxState, Plan, Summary
+from maillinkd.ingest.authors import Authenticate
 from maillinkd.ingest.house import COMMAND, House
 from maillinkd.ingest.office import BccTarget, Office
-from maillinkd.mail.delivery import TemporaryFailure
-from maillinkd.mail.message import Role, parse
+from maillinkd.ingest.upkeep import Upkeep
+from maillinkd.mail.delivery import DiskFailed, Received, TemporaryFailure
+from maillinkd.oauth import keeper
+from maillinkd.oauth.keeper import tokens_of
+from maillinkd.oauth.login import Invite
+from maillinkd.oauth.token import AccessToken
 from maillinkd.settings import ConfigurationError, Problem, Settings, changes_that_need_a_restart, without_restart
 from maillinkd.smtp.address import SmartBccAddress
 from maillinkd.smtp.listener import Listener, ListenerConfig
-from maillinkd.store import cursors, upgrade
+from maillinkd.store import aliases, cursors, tokens, upgrade, views
 from maillinkd.store.database import Database, copy_sqlite, open_database
+from maillinkd.worker.parent import Worker
 
 SMART_BCC = "smart_bcc"
 LEASE = timedelta(seconds=20)
@@ -41,8 +51,8 @@ LEASE_ON_SQLITE = timedelta(seconds=60)
 that was made anew the host has another name."""
 DRAIN = 25.0
 """Seconds that connections get to finish at SIGTERM."""
-RESERVE = 64 * 1024 * 1024
-"""Bytes of disk that are not given to mail, so that what is there can still be worked on."""
+TELL_SMTP = 5.0
+"""Seconds between two notes of what the SMTP door has seen."""
 
 log = structlog.get_logger("maillinkd")
 
@@ -58,22 +68,26 @@ class CannotListen(OSError):
 # -- the house -------------------------------------------------------------------------------------------------------
 
 
-def office_of(settings: Settings) -> Office:
-    """What the rules need to know of the configuration. Raises ConfigurationError where a key file is missing."""
-    address = _smart_bcc_address(settings)
+def office_of(settings: Settings, *, alias_key: bytes = b"") -> Office:
+    """What the rules need to know of the configuration. Raises ConfigurationError where a key file is missing.
+
+    `alias_key`: with which one-time addresses are signed (store.aliases.key).
+    """
+    address = smart_bcc_address(settings, alias_key)
 
     def recipient(text: str) -> BccTarget | None:
         target = address.parse(text) if address is not None else None
-        return None if target is None else BccTarget(target.item)
+        return None if target is None else BccTarget(target.item, target.alias)
 
-    return Office(settings, recipient)
+    return Office(settings, recipient, alias_key=alias_key)
 
 
-def _smart_bcc_address(settings: Settings) -> SmartBccAddress | None:
+def smart_bcc_address(settings: Settings, alias_key: bytes = b"") -> SmartBccAddress | None:
+    """The Smart Bcc address of the configuration; None where it has none."""
     bcc = settings.smart_bcc
     if not bcc.domain or not bcc.local_part:
         return None
-    return SmartBccAddress(bcc.domain, bcc.local_part, settings.read_address_key())
+    return SmartBccAddress(bcc.domain, bcc.local_part, settings.read_address_keys(), alias_key)
 
 
 @asynccontextmanager
@@ -90,7 +104,10 @@ async def open_house(
     async with AsyncExitStack() as stack:
         stack.callback(decisions.close)
         database = await stack.enter_async_context(_database(settings))
-        house = House(database, office_of(settings), instance=instance, publish=publish or decisions.write)
+        worker = await stack.enter_async_context(Worker())
+        office = office_of(settings, alias_key=await aliases.key(database))
+        house = House(database, office, instance=instance, publish=publish or decisions.write, worker=worker)
+        await house.refresh_aliases()
         yield house
         await house.note_told()
 
@@ -170,11 +187,14 @@ class _Daemon:
         self._states: dict[str, MailboxState] = {}
         self._changed = asyncio.Event()
         self._listener: Listener | None = None
+        self._upkeep = Upkeep(house)
         self._decisions: logs.DecisionLog | None = None
         """Opened by a reload; the first one is the house's."""
         self._following: dict[str, asyncio.Task[Summary]] = {}
-        self._holder = f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
-        self._lease_time = LEASE_ON_SQLITE if house.database.is_sqlite else LEASE
+        self._since = rfc3339(datetime.now(UTC))
+        self._smtp_noted: dict[str, Any] = {}
+        self._holder = _holder()
+        self._lease_time = _lease_time(house.database)
 
     async def live(self, served: _Served) -> None:
         """Starts everything, says ready, waits for the end, and stops in reverse."""
@@ -183,12 +203,15 @@ class _Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         if served.smart_bcc:
+            self._house.authenticate = _authenticator(self._settings)
             self._listener = await self._listen()
         async with asyncio.TaskGroup() as tasks:
             loop.add_signal_handler(signal.SIGHUP, self._reload, tasks)
             background = [tasks.create_task(self._report_states()), tasks.create_task(self._note_told())]
             background += [tasks.create_task(_keep_watchdog_quiet()), tasks.create_task(self._renew_leases())]
+            background += [tasks.create_task(self._upkeep.run()), tasks.create_task(self._wait_for_a_failed_disk())]
             if served.smart_bcc:
+                background.append(tasks.create_task(self._report_smtp()))
                 background.append(tasks.create_task(self._house.keep_what_comes()))
                 background.append(tasks.create_task(self._house.file_what_was_kept()))
             background.append(tasks.create_task(self._finish_imports()))
@@ -205,6 +228,10 @@ class _Daemon:
                 await self._listener.stop(DRAIN)
             for task in background:
                 task.cancel()
+        if self._house.database.disk_failed.is_set():
+            raise DiskFailed("stopped, because the disk has failed; to be started again")
+        await self._note_states()  # what was received until now
+        await self._note_smtp()
         await self._house.note_told()
         log.info("stopped")
         if self._decisions is not None:
@@ -235,7 +262,7 @@ class _Daemon:
     # -- doors
 
     async def _listen(self) -> Listener:
-        config = _listener_config(self._settings)
+        config = _listener_config(self._settings, self._house.office)
         key = "tls_certificate"
         try:
             sockets = sdnotify.listen_fds(SMART_BCC)
@@ -252,22 +279,23 @@ class _Daemon:
     def _addresses(self) -> list[str]:
         return [f"{host}:{port}" for host, port in self._listener.addresses] if self._listener else []
 
-    async def _check_author(self, headers: bytes, _sender: str) -> str | None:
-        """`unknown_sender = "reject"`: refuses before the reply to DATA whose author is no user (L14)."""
-        if self._settings.smart_bcc.unknown_sender != "reject":
-            return None
-        message = parse(headers, received_at=datetime.now(UTC), size=len(headers))
-        authors = [each.address for each in message.participants if each.role is Role.FROM]
-        if len(authors) == 1 and self._house.office.owner_of_address(authors[0]) is not None:
-            return None
-        return "550 5.7.1 The author of this message may not use this address"
+    async def _check_author(self, received: Received) -> Received | None:
+        """`unknown_sender = "reject"`, and a full quarantine: who may not write to us is refused at once (L14)."""
+        full = self._upkeep.is_full(self._listener.counters.octets if self._listener else 0)
+        if self._settings.smart_bcc.unknown_sender != "reject" and not full:
+            return received
+        return await self._house.vouch(received)
 
     def _has_room(self, size: int) -> bool:
+        """Whether the disk has room for a message of so many octets (0: not said), and a reserve."""
         path = self._house.database.path
-        return path is None or shutil.disk_usage(path.parent).free > RESERVE + size * 3 // 2
+        if path is None:
+            return True
+        bcc, disk = self._settings.smart_bcc, shutil.disk_usage(path.parent)
+        return _is_enough(disk.free, disk.total, bcc.minimum_free, size or bcc.max_message_size)
 
     def _follow(self, tasks: asyncio.TaskGroup, name: str) -> None:
-        account = _account(self._settings, name, datetime.now(UTC).date())
+        account = _account(self._settings, name, datetime.now(UTC).date(), self._house.database)
         task = tasks.create_task(
             self._follow_with_lease(account, self._former.pop(name, None)), name=f"mailbox {name}"
         )
@@ -285,7 +313,8 @@ class _Daemon:
             await asyncio.wait({former})
         while True:
             await self._lease(name)
-            following = asyncio.create_task(poller.follow(account, self._house, report=self._report))
+            traffic = await self._traffic(name)
+            following = asyncio.create_task(poller.follow(account, self._house, report=self._report, traffic=traffic))
             self._following[name] = following
             try:
                 await asyncio.wait({following})
@@ -316,15 +345,19 @@ class _Daemon:
         except TemporaryFailure as failure:
             log.warning("the journal cannot be read", error=str(failure))
 
-    async def _take_lease(self, name: str) -> str | None:
-        now = datetime.now(UTC)
+    async def _traffic(self, name: str) -> Traffic:
+        """What came from a mailbox's server lately."""
+        if state := self._states.get(name):  # not written yet
+            return state.traffic
         try:
-            async with self._house.database.transaction() as connection:
-                other = await cursors.take_lease(connection, name, self._holder, now, now + self._lease_time)
-                if other is not None and _is_dead(other):
-                    await cursors.drop_lease(connection, name, other)
-                    other = await cursors.take_lease(connection, name, self._holder, now, now + self._lease_time)
-                return other
+            return await _traffic(self._house.database, name)
+        except TemporaryFailure as failure:
+            log.warning("what was received today cannot be read", mailbox=name, error=str(failure))
+            return Traffic()
+
+    async def _take_lease(self, name: str) -> str | None:
+        try:
+            return await _take_lease(self._house.database, name, self._holder)
         except TemporaryFailure as failure:
             return f"nobody, but the database fails: {failure}"
 
@@ -364,16 +397,44 @@ class _Daemon:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            states, self._states = self._states, {}
-            try:
-                async with self._house.database.transaction() as connection:
-                    for name, state in states.items():
-                        await cursors.report(connection, name, _state_facts(state), datetime.now(UTC))
-            except TemporaryFailure as failure:
-                log.warning("status cannot be written", error=str(failure))
-                self._states = states | self._states
+            states = self._states
+            await self._note_states()
             sdnotify.status(_status(self._mailboxes, states))
             await asyncio.sleep(1)
+
+    async def _note_states(self) -> None:
+        states, self._states = self._states, {}
+        try:
+            async with self._house.database.transaction() as connection:
+                for name, state in states.items():
+                    await cursors.report(connection, name, _state_facts(state), datetime.now(UTC))
+        except TemporaryFailure as failure:
+            log.warning("status cannot be written", error=str(failure))
+            self._states = states | self._states
+
+    async def _report_smtp(self) -> None:
+        """Writes what the SMTP door has seen, for `status`."""
+        while True:
+            try:
+                await self._note_smtp()
+            except TemporaryFailure as failure:
+                log.warning("status cannot be written", error=str(failure))
+            await asyncio.sleep(TELL_SMTP)
+
+    async def _note_smtp(self) -> None:
+        if self._listener is None:
+            return
+        facts = {"open": self._listener.connections, **self._listener.counters.facts()}
+        if facts == self._smtp_noted:
+            return
+        async with self._house.database.transaction() as connection:
+            await cursors.report(connection, SMART_BCC, {"since": self._since, **facts}, datetime.now(UTC))
+        self._smtp_noted = facts
+
+    async def _wait_for_a_failed_disk(self) -> None:
+        """Ends when what was to be made durable was not: nobody knows then what is on the disk (fsync(2), EIO)."""
+        await self._house.database.disk_failed.wait()
+        log.critical("the disk has failed; stopping")
 
     async def _note_told(self) -> None:
         """Notes which decision lines were written, and writes those that could not be (a full disk)."""
@@ -381,6 +442,7 @@ class _Daemon:
             await asyncio.sleep(2)
             try:
                 await self._house.note_told()
+                await self._house.refresh_aliases()
                 if self._house.lines_are_due:
                     await self._house.tell_unlogged()
             except TemporaryFailure as failure:
@@ -400,16 +462,18 @@ class _Daemon:
                 new = new.model_copy(update={"smart_bcc": self._settings.smart_bcc})
             served = _served(new, self._only)
             new.require_secrets(served.mailboxes, smart_bcc=served.smart_bcc)
-            office = office_of(new)
+            former = self._house.office
+            office = replace(office_of(new, alias_key=former.alias_key), aliases=former.aliases)
+            authenticate = _authenticator(new) if served.smart_bcc else None
             if self._listener is not None:
-                self._listener.reconfigure(_listener_config(new))
+                self._listener.reconfigure(_listener_config(new, office))
             if new.log != self._settings.log:
                 self._reopen_log(new)
         except (ConfigurationError, OSError, ValueError) as error:
             log.error("configuration refused; the old one stays", error=str(error))  # noqa: TRY400  # the admin's
             sdnotify.ready("the new configuration was refused")
             return
-        self._settings, self._house.office = new, office
+        self._settings, self._house.office, self._house.authenticate = new, office, authenticate
         for name, (account, _) in list(self._mailboxes.items()):
             if name not in served.mailboxes or _changed(account, new):
                 self._let_go(name)
@@ -427,6 +491,14 @@ class _Daemon:
         self._decisions = decisions
 
 
+def _is_enough(free: int, total: int, minimum_free: int, size: int) -> bool:
+    """Whether a disk takes a message of this size (reliability.md, ENOSPC); all in bytes.
+
+    A reserve of a tenth would be absurd on a large disk, and one that is fixed on a small one.
+    """
+    return free >= max(min(minimum_free, total // 10), size * 3 // 2)
+
+
 async def _keep_watchdog_quiet() -> None:
     """Tells systemd that the loop is alive, as often as it asks."""
     interval = sdnotify.watchdog_interval()
@@ -434,6 +506,52 @@ async def _keep_watchdog_quiet() -> None:
         sdnotify.watchdog()
         await asyncio.sleep(interval)
     await asyncio.Event().wait()
+
+
+def _holder() -> str:
+    """This process, as leases name it."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
+
+
+def _lease_time(database: Database) -> timedelta:
+    return LEASE_ON_SQLITE if database.is_sqlite else LEASE
+
+
+async def _take_lease(database: Database, name: str, holder: str) -> str | None:
+    """Takes a mailbox's lease. Returns None, or who else has it."""
+    now, until = datetime.now(UTC), datetime.now(UTC) + _lease_time(database)
+    async with database.transaction() as connection:
+        other = await cursors.take_lease(connection, name, holder, now, until)
+        if other is not None and _is_dead(other):
+            await cursors.drop_lease(connection, name, other)
+            other = await cursors.take_lease(connection, name, holder, now, until)
+        return other
+
+
+@asynccontextmanager
+async def _leased(database: Database, name: str) -> AsyncIterator[None]:
+    """Keeps a mailbox for a command while it works on it. Raises TemporaryFailure where another process has it."""
+    holder = _holder()
+    other = await _take_lease(database, name, holder)
+    if other is not None:
+        raise TemporaryFailure(f"{other} follows it, and repairs it by itself (audit_interval); stop it first")
+    renewing = asyncio.create_task(_keep_leases(database, holder))
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        async with database.transaction() as connection:
+            await cursors.drop_lease(connection, name, holder)
+
+
+async def _keep_leases(database: Database, holder: str) -> None:
+    while True:
+        await asyncio.sleep(_lease_time(database).total_seconds() / 4)
+        try:
+            async with database.transaction() as connection:
+                await cursors.renew_leases(connection, holder, datetime.now(UTC) + _lease_time(database))
+        except TemporaryFailure as failure:
+            log.warning("leases cannot be renewed", error=str(failure))
 
 
 def _is_dead(holder: str) -> bool:
@@ -451,9 +569,27 @@ def _started(pid: int) -> str:
     return stat.rpartition(")")[2].split()[19]
 
 
-def _listener_config(settings: Settings) -> ListenerConfig:
+def _authenticator(settings: Settings) -> Authenticate | None:
+    """What checks the authors of Smart Bcc mail; None where From is believed.
+
+    Raises ConfigurationError where there is no name server to ask.
+    """
+    if not settings.smart_bcc.require_authentication:
+        return None
+    from maillinkd.smtp.auth.check import Authenticator  # cryptography and dnspython: commands need neither
+    from maillinkd.smtp.auth.resolver import Resolver
+
+    try:
+        resolver = Resolver([(each.host, each.port) for each in settings.dns.servers])
+    except OSError as error:
+        where = settings.source_of("dns", "servers")
+        raise ConfigurationError([Problem(where, "dns.servers", f"{error}: expected some here")]) from error
+    return Authenticator(resolver, authserv_id=settings.smart_bcc.authserv_id)
+
+
+def _listener_config(settings: Settings, office: Office) -> ListenerConfig:
     bcc = settings.smart_bcc
-    address = _smart_bcc_address(settings)
+    address = smart_bcc_address(settings, office.alias_key)
     assert address is not None, "the settings have checked it"
     return ListenerConfig(
         recipients=address,
@@ -462,12 +598,28 @@ def _listener_config(settings: Settings) -> ListenerConfig:
         max_message_size=bcc.max_message_size,
         tls_certificate=bcc.tls_certificate,
         tls_key=bcc.tls_key,
+        trusted_relays=bcc.trusted_relays,
+        proxy_protocol=bcc.proxy_protocol,
         spool_directory=path.parent if (path := settings.database.sqlite_path()) else None,
-        exempt_clients=("127.0.0.0/8", "::1/128", *map(str, bcc.trusted_relays)),
+        exempt_clients=tuple(map(str, (*bcc.unlimited_clients, *bcc.trusted_relays))),
+        max_connections=bcc.max_connections,
+        max_connections_per_client=bcc.max_connections_per_client,
+        max_new_connections_per_minute=bcc.max_new_connections_per_minute,
+        max_recipients=bcc.max_recipients,
+        max_errors=bcc.max_errors,
+        max_junk_commands=bcc.max_junk_commands,
+        greeting_delay=bcc.greeting_delay,
+        refusal_delay=bcc.refusal_delay,
+        session_timeout=bcc.session_timeout,
+        idle_timeout=bcc.idle_timeout,
+        data_timeout=bcc.data_timeout,
+        data_total_timeout=bcc.data_total_timeout,
+        min_data_rate=bcc.min_data_rate,
     )
 
 
-def _account(settings: Settings, name: str, today: date) -> Account:
+def _account(settings: Settings, name: str, today: date, logins: Database | None = None) -> Account:
+    """`logins`: where OAuth tokens are stored."""
     mailbox = settings.mailboxes[name]
     return Account(
         name=name,
@@ -481,6 +633,9 @@ def _account(settings: Settings, name: str, today: date) -> Account:
         store=mailbox.store,
         expunged=mailbox.expunged,
         poll_interval=mailbox.poll_interval,
+        audit_interval=mailbox.audit_interval,
+        bytes_a_day=mailbox.bytes_a_day,
+        tokens=tokens_of(settings, name, logins),
         tls_ca_file=str(mailbox.ca_file) if mailbox.ca_file else None,
     )
 
@@ -504,6 +659,8 @@ class _Password:
         return (
             isinstance(other, _Password)
             and self.settings.mailboxes.get(self.mailbox) == other.settings.mailboxes.get(other.mailbox)
+            and self.settings.oauth_client_of(self.mailbox) == other.settings.oauth_client_of(other.mailbox)
+            and self.settings.oauth == other.settings.oauth
             and self.mailbox == other.mailbox
         )
 
@@ -518,11 +675,22 @@ def _state_facts(state: MailboxState) -> dict[str, Any]:
         "folder": state.folder or None,
         "last_success": state.last_success and rfc3339(state.last_success),
         "next_try": state.next_try and rfc3339(state.next_try),
+        "waits_for": state.waits_for or None,
+        "next_look": state.next_look and rfc3339(state.next_look),
+        "first_sync": state.first_sync,
         "last_error": state.last_error or None,
         "missing_folders": list(state.missing_folders),
         "filed": state.filed,
         "lag": state.pending,
+        "traffic": state.traffic.hours,
     }
+
+
+async def _traffic(database: Database, mailbox: str) -> Traffic:
+    """What came from a mailbox's server lately, as it was reported last. Raises TemporaryFailure."""
+    async with database.reading() as connection:
+        state = await cursors.report_of(connection, mailbox)
+    return Traffic.of_facts(state.get("traffic", ()))
 
 
 def _status(mailboxes: Collection[str], states: Mapping[str, MailboxState]) -> str:
@@ -539,10 +707,12 @@ async def sync(
     report: Callable[[MailboxState], None],
     *,
     publish: Publish | None = None,
+    logins: Database | None = None,
 ) -> dict[str, Summary | Exception]:
     """One pass over mailboxes (all, if none is named) until each is up to date. A failure of one stops no other.
 
-    Returns what became of each: a summary, or why it could not be finished. Raises as `open_house`.
+    `logins`: where OAuth tokens are stored, if it is another database. Returns what became of each: a summary, or why
+    it could not be finished. Raises as `open_house`.
     """
     names = sorted(mailboxes or settings.mailboxes)
     settings.require_secrets(names)
@@ -551,13 +721,75 @@ async def sync(
         today = datetime.now(UTC).date()
 
         async def one(name: str) -> Summary | Exception:
-            account = _account(settings, name, today)
-            outcome = await _attempt(poller.follow(account, house, report=report, once=True))
+            account = _account(settings, name, today, logins or house.database)
+            outcome = await _attempt(_pass(account, house, report))
             await _report_once(house, name, outcome)
             return outcome
 
         outcomes = await asyncio.gather(*map(one, names))
     return dict(zip(names, outcomes, strict=True))
+
+
+async def audit(
+    settings: Settings, mailboxes: Sequence[str], *, repair: bool, report: Callable[[MailboxState], None]
+) -> dict[str, Audit | Exception]:
+    """Compares what the servers have with what is stored, for mailboxes (all, if none is named).
+
+    With `repair` fetches what is missing, unless another process follows the mailbox (TemporaryFailure). Returns what
+    became of each: what was found (after the repair), or why it could not be finished. Raises as `open_house`.
+    """
+    names = sorted(mailboxes or settings.mailboxes)
+    settings.require_secrets(names)
+    today = datetime.now(UTC).date()
+    async with open_house(settings) as house:
+
+        async def one(name: str) -> Audit | Exception:
+            account = _account(settings, name, today, house.database)
+            return await _attempt(_repair(account, house, report) if repair else _audit(account, house))
+
+        outcomes = await asyncio.gather(*map(one, names))
+    return dict(zip(names, outcomes, strict=True))
+
+
+async def _audit(account: Account, house: House) -> Audit:
+    """On a connection of its own; where the server permits no second one beside that of a daemon, says so."""
+    try:
+        return await imap_audit.audit(account, house)
+    except ImapError as error:
+        async with house.database.reading() as connection:
+            holder = (await views.holders(connection, datetime.now(UTC))).get(account.name)
+        if not error.no_connection_left or holder is None:
+            raise
+        raise TemporaryFailure(
+            f"the server permits no connection beside that of {holder}, which audits the mailbox by itself "
+            f"(audit_interval; `maillinkd status` shows what it found): {error}"
+        ) from error
+
+
+async def _pass(
+    account: Account, house: House, report: Callable[[MailboxState], None], *, audit: bool = False
+) -> Summary:
+    """One pass of a command; what comes from the server counts together with what a daemon receives."""
+    traffic = await _traffic(house.database, account.name)
+
+    def note(state: MailboxState) -> None:
+        nonlocal traffic
+        traffic = state.traffic
+        report(state)
+
+    try:
+        return await poller.follow(account, house, report=note, once=True, audit=audit, traffic=traffic)
+    finally:
+        async with house.database.transaction() as connection:
+            facts = await cursors.report_of(connection, account.name) | {"traffic": traffic.hours}
+            await cursors.report(connection, account.name, facts, datetime.now(UTC))
+
+
+async def _repair(account: Account, house: House, report: Callable[[MailboxState], None]) -> Audit:
+    async with _leased(house.database, account.name):
+        summary = await _pass(account, house, report, audit=True)
+    assert summary.audit is not None, "the pass was an audit"
+    return summary.audit
 
 
 async def _attempt(work: Coroutine[Any, Any, _T]) -> _T | Exception:
@@ -573,6 +805,7 @@ async def _report_once(house: House, name: str, outcome: Summary | Exception) ->
     if isinstance(outcome, Exception):
         facts |= {"state": "failed", "last_success": None, "last_error": str(outcome)}
     async with house.database.transaction() as connection:
+        facts["traffic"] = (await cursors.report_of(connection, name)).get("traffic", ())
         await cursors.report(connection, name, facts, datetime.now(UTC))
 
 
@@ -589,17 +822,25 @@ async def dry_run(settings: Settings, mailboxes: Sequence[str], report: Callable
     """Finds out what `sync` would fetch and decide, on a copy of the database that is thrown away."""
     names = sorted(mailboxes or settings.mailboxes)
     settings.require_secrets(names)
-    today = datetime.now(UTC).date()
     with _copied(settings) as copy:
+        return await _dry_run(settings, copy, names, report)
+
+
+async def _dry_run(
+    settings: Settings, copy: Settings, names: Sequence[str], report: Callable[[MailboxState], None]
+) -> DryRun:
+    """Tokens are those of the real database: one that is renewed may void the one before."""
+    today = datetime.now(UTC).date()
+    async with open_logins(settings, names) as logins:
         async with open_house(copy) as house:
-            plans = (poller.plan(_account(settings, name, today), house) for name in names)
+            plans = (poller.plan(_account(settings, name, today, logins), house) for name in names)
             found = dict(zip(names, await asyncio.gather(*map(_attempt, plans)), strict=True))
         if not settings.database.is_sqlite:
             return DryRun(found, None)
         lines: list[dict[str, Any]] = []
         reachable = [name for name, plan in found.items() if not isinstance(plan, Exception)]
         if reachable:
-            await sync(copy, reachable, report, publish=lines.append)
+            await sync(copy, reachable, report, publish=lines.append, logins=logins)
     return DryRun(found, lines)
 
 
@@ -616,18 +857,52 @@ def _copied(settings: Settings) -> Iterator[Settings]:
             copy_sqlite(path, copy)
         database = settings.database.model_copy(update={"url": f"sqlite:///{copy}"})
         log_settings = settings.log.model_copy(update={"decisions": None})
-        yield settings.model_copy(update={"database": database, "log": log_settings})
+        oauth = settings.oauth.model_copy(update={"key_file": settings.oauth_key_path()})
+        yield settings.model_copy(update={"database": database, "log": log_settings, "oauth": oauth})
 
 
 async def check_login(settings: Settings, mailbox: str) -> list[str]:
     """Logs in to a mailbox and returns the names of the folders there. Raises what the IMAP door raises."""
-    connection = await connect(_account(settings, mailbox, datetime.now(UTC).date()))
+    async with open_logins(settings, [mailbox]) as logins:
+        connection = await connect(_account(settings, mailbox, datetime.now(UTC).date(), logins))
     try:
         found = await connection.folders()
         await connection.logout()
     finally:
         connection.abort()
     return [folder.name for folder in found]
+
+
+@asynccontextmanager
+async def open_logins(settings: Settings, mailboxes: Sequence[str]) -> AsyncIterator[Database | None]:
+    """The database with the OAuth tokens of these mailboxes, as it is; None where none of them can be there.
+
+    Raises TemporaryFailure, OSError.
+    """
+    clients = (settings.oauth_client_of(name) for name in mailboxes)
+    path = settings.database.sqlite_path()
+    if not any(client and client.needs_a_person for client in clients) or (path is not None and not path.exists()):
+        yield None
+        return
+    database = open_database(settings.database.async_url())
+    try:
+        yield None if (await upgrade.check(database)).needed else database
+    finally:
+        await database.close()
+
+
+async def log_in(
+    settings: Settings, mailbox: str, invite: Invite, pasted: AsyncIterator[str] | None = None
+) -> AccessToken:
+    """`auth login`: raises as `oauth.keeper.log_in`, and what `open_house` raises of the database."""
+    async with _database(settings) as database:
+        return await keeper.log_in(settings, mailbox, database, invite, pasted)
+
+
+async def forget_login(settings: Settings, mailbox: str) -> bool:
+    """`auth forget`: False if nothing was stored. Raises what `open_house` raises of the database."""
+    async with _database(settings) as database, database.transaction() as connection:
+        return await tokens.forget(connection, mailbox)
 
 
 # -- the demo --------------------------------------------------------------------------------------------------------

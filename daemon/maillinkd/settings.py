@@ -49,6 +49,8 @@ FILE_VARIABLE = "MAILLINKD_CONFIG"
 PREFIX = "MAILLINKD__"
 
 SECRET_WAYS = ("password_file", "password_env", "password_command")
+OAUTH_KEY = "oauth_key"
+"""The systemd credential that holds the key of `[oauth]`."""
 RESERVED_NAMES = ("smart_bcc", "web", "metrics")
 """What `run --only` calls the other doors: no mailbox may bear these names."""
 
@@ -169,6 +171,14 @@ def _domain(value: str) -> str:
     return _address(f"postmaster@{value.strip('.')}").partition("@")[2]
 
 
+def _blocked(value: str) -> str:
+    """An address, or "@" and a domain."""
+    try:
+        return f"@{_domain(value[1:])}" if value.startswith("@") else _address(value)
+    except ValueError:
+        raise ValueError('expected an address such as "noise@x.example", or a domain as in "@x.example"') from None
+
+
 def _domain_or_none(value: str) -> str:
     return _domain(value) if value else ""
 
@@ -241,11 +251,28 @@ def _months_before(day: date, months: int) -> date:
     return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
 
 
+def _url(value: str) -> str:
+    """An endpoint (RFC 6749, 3.1 and 3.2: TLS, no fragment); on loopback without TLS too."""
+    if not value:
+        return value
+    try:
+        url = urlsplit(value)
+        host, _ = url.hostname or "", url.port
+    except ValueError:
+        host, url = "", urlsplit("")
+    secure = url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))
+    if not host or not secure or url.fragment or "@" in url.netloc or not re.fullmatch(r"[\x21-\x7e]+", value):
+        raise ValueError('expected an address such as "https://login.example.com/oauth2/token"')
+    return value
+
+
 Name = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9_.-]{1,64}\z")]
 Address = Annotated[str, AfterValidator(_address)]
 Domain = Annotated[str, AfterValidator(_domain)]
 FilePath = Annotated[Path | None, BeforeValidator(_path)]
+Blocks = Annotated[tuple[Annotated[str, AfterValidator(_blocked)], ...], Strict(False)]
 Listen = Annotated[tuple[Annotated[Endpoint, BeforeValidator(_endpoint)], ...], Strict(False)]
+Networks = Annotated[tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...], Strict(False)]
 Texts = Annotated[tuple[str, ...], Strict(False)]
 
 
@@ -337,6 +364,8 @@ class PolicySettings(Section):
 
     preset: Literal["recommended", "pipedrive-strict"] = "recommended"
     internal_domains: Annotated[tuple[Domain, ...], Strict(False)] = ()
+    bulk: Literal["store", "metadata", "ignore"] = "store"
+    block: Blocks = ()
     count_internal_recipients: bool | None = None
     unknown_start: Literal["link", "leave"] | None = None
     ignore_plus_tags: bool | None = None
@@ -360,6 +389,7 @@ class UserSettings(Section):
     aliases: Annotated[tuple[Address, ...], Strict(False)] = ()
     admin: bool = False
     auto_link: bool = True
+    block: Blocks = ()
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -372,6 +402,47 @@ class TeamSettings(Section):
 
     members: Texts
     auto_link: bool = True
+    block: Blocks = ()
+
+
+class OAuthSettings(Section):
+    """`[oauth]`"""
+
+    key_file: FilePath = None
+
+
+class OAuthClientSettings(Section):
+    """`[oauth_clients.NAME]`: a client as it is registered with a provider (RFC 6749, 2)."""
+
+    provider: Literal["google", "microsoft", "generic"]
+    grant: Literal["", "authorization_code", "device_code", "client_credentials", "service_account"] = ""
+    client_id: str = Field(default="", max_length=512, pattern=r"\A[\x21-\x7e]*\z")
+    client_secret_file: FilePath = None
+    service_account_file: FilePath = None
+    tenant: str = Field(default="common", pattern=r"\A[A-Za-z0-9.-]{1,255}\z")
+    authorization_endpoint: Annotated[str, AfterValidator(_url)] = ""
+    token_endpoint: Annotated[str, AfterValidator(_url)] = ""
+    scopes: Annotated[tuple[Annotated[str, Field(pattern=r"\A[\x21\x23-\x5b\x5d-\x7e]+\z")], ...], Strict(False)] = ()
+
+    @property
+    def chosen_grant(self) -> str:
+        """How tokens are come by: what `grant` says, else what the provider is mostly used with."""
+        if self.grant:
+            return self.grant
+        if self.service_account_file is not None:
+            return "service_account"
+        return "device_code" if self.provider == "microsoft" else "authorization_code"
+
+    @property
+    def needs_a_person(self) -> bool:
+        """Whether somebody has to log in once (`auth login`), or the client may help itself."""
+        return self.chosen_grant in ("authorization_code", "device_code")
+
+
+def _bytes_a_day(value: int) -> int:
+    if 0 < value < 10_000_000:  # watching alone may take as much
+        raise ValueError("expected 0 (no limit), or 10000000 or more")
+    return value
 
 
 class MailboxSettings(Section):
@@ -388,11 +459,15 @@ class MailboxSettings(Section):
     password_env: str = Field(default="", pattern=r"\A([A-Za-z_][A-Za-z0-9_]*)?\z")
     # Not in repr: people do write tokens into command lines.
     password_command: Texts = Field(default=(), repr=False)
+    oauth_client: str = ""
+    token_command: Texts = Field(default=(), repr=False)
     folders: Annotated[tuple[Annotated[str, AfterValidator(_folder)], ...], Strict(False)] = ("INBOX", "\\Sent")
     since: Annotated[str, AfterValidator(_since_text), BeforeValidator(_since)] = "30d"
     store: Literal["headers", "full"] = "headers"
     expunged: Literal["keep", "mark"] = "keep"
     poll_interval: int = Field(default=60, ge=5, le=86_400)
+    audit_interval: int = Field(default=86_400, ge=5, le=31 * 86_400)
+    bytes_a_day: Annotated[int, AfterValidator(_bytes_a_day)] = Field(default=0, ge=0)
     auto_link: bool = True
 
     def since_date(self, today: date) -> date | None:
@@ -431,17 +506,44 @@ class SmartBccSettings(Section):
     max_message_size: int = Field(default=20_000_000, ge=1, le=2_000_000_000)
     require_authentication: bool = True
     unknown_sender: Literal["quarantine", "reject"] = "quarantine"
-    forwarded: Literal["attached+inline", "off"] = "attached+inline"
-    trusted_relays: Annotated[
-        tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...], Strict(False)
-    ] = ()
+    forwarded: Literal["attached+inline", "attached", "off"] = "attached+inline"
+    trusted_relays: Networks = ()
     authserv_id: str = Field(default="", pattern=r"\A[\x21-\x7e]*\z")
+    proxy_protocol: bool = False
     address_key_file: FilePath = None
+    minimum_free: int = Field(default=1_000_000_000, ge=0)
+    max_connections: int = Field(default=200, ge=1, le=100_000)
+    max_connections_per_client: int = Field(default=20, ge=1)
+    max_new_connections_per_minute: int = Field(default=60, ge=1)
+    unlimited_clients: Networks = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    max_recipients: int = Field(default=100, ge=100)  # RFC 5321, 4.5.3.1.8
+    max_errors: int = Field(default=20, ge=1)
+    max_junk_commands: int = Field(default=100, ge=1)
+    greeting_delay: float = Field(default=0.2, ge=0, le=60)
+    refusal_delay: float = Field(default=0.5, ge=0, le=60)
+    session_timeout: int = Field(default=3600, ge=1)
+    idle_timeout: int = Field(default=300, ge=1)
+    data_timeout: int = Field(default=180, ge=1)
+    data_total_timeout: int = Field(default=1800, ge=1)
+    min_data_rate: int = Field(default=500, ge=1)
 
     @property
     def address(self) -> str:
         """The universal address (linking.md L13); "" while domain or local part are not set."""
         return f"{self.local_part}@{self.domain}" if self.local_part and self.domain else ""
+
+
+class DnsSettings(Section):
+    """`[dns]`"""
+
+    servers: Listen = ()
+
+
+class QuarantineSettings(Section):
+    """`[quarantine]`"""
+
+    max_size: int = Field(default=500_000_000, ge=0)
+    keep_days: int = Field(default=90, ge=0)
 
 
 def _not_built(value: str) -> str:
@@ -483,8 +585,12 @@ class Settings(Section):
     policy: PolicySettings = PolicySettings()
     users: dict[Name, UserSettings] = {}
     teams: dict[Name, TeamSettings] = {}
+    oauth: OAuthSettings = OAuthSettings()
+    oauth_clients: dict[Name, OAuthClientSettings] = {}
     mailboxes: dict[Name, MailboxSettings] = {}
     smart_bcc: SmartBccSettings = SmartBccSettings()
+    quarantine: QuarantineSettings = QuarantineSettings()
+    dns: DnsSettings = DnsSettings()
     web: ListenerSettings = ListenerSettings()
     metrics: ListenerSettings = ListenerSettings()
 
@@ -563,56 +669,107 @@ class Settings(Section):
             case ("password_env",):
                 return self._secret_variable(mailbox, environ)
             case ("password_command",):
-                return self._secret_command(mailbox)
+                return self._secret_command(mailbox, "password_command")
         if (path := self.credential(mailbox, environ)) is None:
             raise ConfigurationError([self._no_secret(mailbox)])
         return self._secret_file(("mailboxes", mailbox), path)
 
+    def read_token(self, mailbox: str) -> str:
+        """The access token that the mailbox's `token_command` prints. Blocks: call it in a thread.
+
+        Raises SecretUnavailable if the command yields none now.
+        """
+        return self._secret_command(mailbox, "token_command")
+
+    def oauth_client_of(self, mailbox: str) -> OAuthClientSettings | None:
+        """The OAuth client by which this mailbox is reached; None where it has a password or a command."""
+        settings = self.mailboxes.get(mailbox)
+        return self.oauth_clients.get(settings.oauth_client) if settings else None
+
+    def read_client_secret(self, client: str) -> str | None:
+        """The secret of an OAuth client; None for a public one. Raises SecretUnavailable if it can't be read."""
+        path = self.oauth_clients[client].client_secret_file
+        where = ("oauth_clients", client, "client_secret_file")
+        return None if path is None else self._first_line(where, self._secret_bytes(where, path), f"{path}", "secret")
+
+    def read_service_account(self, client: str) -> bytes:
+        """The key file of a service account, as it stands. Raises SecretUnavailable if it can't be read."""
+        path = self.oauth_clients[client].service_account_file
+        assert path is not None, "the settings have checked it"
+        return self._secret_bytes(("oauth_clients", client, "service_account_file"), path)
+
+    def oauth_key_path(self, environ: Mapping[str, str] = os.environ) -> Path | None:
+        """Where the key lies that tokens are encrypted with: `oauth.key_file`, the systemd credential, or beside the
+        SQLite database; None where none of these is given. The file need not be there yet.
+        """
+        if self.oauth.key_file is not None:
+            return self.oauth.key_file
+        if (credential := self.credential(OAUTH_KEY, environ)) is not None:
+            return credential
+        database = self.database.sqlite_path()
+        return database.parent / "oauth.key" if database else None
+
+    def read_oauth_key(self, environ: Mapping[str, str] = os.environ) -> bytes | None:
+        """The content of that file; None while it is not there. Raises SecretUnavailable if it can't be read."""
+        path = self.oauth_key_path(environ)
+        if path is None or not path.exists():
+            return None
+        return self._secret_bytes(("oauth", "key_file"), path)
+
     def require_secrets(
         self, mailboxes: Iterable[str], smart_bcc: bool = False, environ: Mapping[str, str] = os.environ
     ) -> None:
-        """Checks that the passwords of these mailboxes can be had, and with `smart_bcc` the key of its addresses,
+        """Checks that what these mailboxes log in with can be had, and with `smart_bcc` the key of its addresses,
         without running any command. Name what this process serves: another's may be readable to that one alone.
+        Whether an OAuth token is stored, the database alone knows.
 
         Raises ConfigurationError with all that are missing.
         """
         problems: list[Problem] = []
         for mailbox in mailboxes:
             try:
-                if self.mailboxes[mailbox].secret_ways == ("password_command",):
-                    self._require_program(mailbox)
+                if self.mailboxes[mailbox].auth == "oauth2":
+                    self._require_oauth(mailbox, environ)
+                elif self.mailboxes[mailbox].secret_ways == ("password_command",):
+                    self._require_program(mailbox, "password_command")
                 else:
                     self.read_password(mailbox, environ)
             except ConfigurationError as error:
                 problems += error.problems
         try:
             if smart_bcc:
-                self.read_address_key()
+                self.read_address_keys()
         except ConfigurationError as error:
             problems += error.problems
         if problems:
             raise ConfigurationError(problems)
 
-    def read_address_key(self) -> bytes | None:
-        """The key of Smart Bcc address suffixes (linking.md L13): the file's bytes less the last line end.
+    def read_address_keys(self) -> tuple[bytes, ...]:
+        """The keys of Smart Bcc address suffixes (linking.md L13), the one that makes suffixes first.
 
-        None where none is configured. Raises SecretUnavailable if the file can't be read or is too short.
+        A file of printable ASCII holds one key a line; any other is one key, but for its last line end. Empty where
+        none is configured. Raises SecretUnavailable if the file can't be read or a key is too short.
         """
         if (path := self.smart_bcc.address_key_file) is None:
-            return None
+            return ()
         where = ("smart_bcc", "address_key_file")
-        key = self._secret_bytes(where, path).rstrip(b"\r\n")
-        if len(key) < ADDRESS_KEY_BYTES:
-            raise SecretUnavailable(
-                [self._problem(where, f"expected a key of {ADDRESS_KEY_BYTES} bytes or more in {path}")]
-            )
-        return key
+        content = self._secret_bytes(where, path).rstrip(b"\r\n")
+        is_text = re.fullmatch(rb"[\x20-\x7e\r\n]*", content)
+        keys = tuple(line for line in content.splitlines() if line) if is_text else (content,)
+        if not keys or any(len(key) < ADDRESS_KEY_BYTES for key in keys):
+            expected = f"expected keys of {ADDRESS_KEY_BYTES} bytes or more in {path}, one a line"
+            raise SecretUnavailable([self._problem(where, expected)])
+        return keys
 
     def warnings(self) -> tuple[str, ...]:
         """What is allowed and yet unwise: files with secrets that every user of the machine can read."""
         files: list[tuple[KeyPath, Path | None]] = [
             (("mailboxes", name, "password_file"), mailbox.password_file) for name, mailbox in self.mailboxes.items()
         ]
+        for name, client in self.oauth_clients.items():
+            files.append((("oauth_clients", name, "client_secret_file"), client.client_secret_file))
+            files.append((("oauth_clients", name, "service_account_file"), client.service_account_file))
+        files.append((("oauth", "key_file"), self.oauth_key_path()))
         files.append((("smart_bcc", "tls_key"), self.smart_bcc.tls_key))
         files.append((("smart_bcc", "address_key_file"), self.smart_bcc.address_key_file))
         return tuple(
@@ -648,25 +805,36 @@ class Settings(Section):
             raise SecretUnavailable([self._problem(where, f"environment variable {variable} is not set")])
         return value
 
-    def _require_program(self, mailbox: str) -> None:
-        program = self.mailboxes[mailbox].password_command[0]
+    def _require_oauth(self, mailbox: str, environ: Mapping[str, str]) -> None:
+        settings = self.mailboxes[mailbox]
+        if settings.token_command:
+            self._require_program(mailbox, "token_command")
+            return
+        self.read_client_secret(settings.oauth_client)
+        if self.oauth_clients[settings.oauth_client].chosen_grant == "service_account":
+            self.read_service_account(settings.oauth_client)
+        elif self.oauth_clients[settings.oauth_client].needs_a_person:
+            self.read_oauth_key(environ)
+
+    def _require_program(self, mailbox: str, key: str) -> None:
+        program = getattr(self.mailboxes[mailbox], key)[0]
         if shutil.which(program) is None:
-            where = ("mailboxes", mailbox, "password_command")
+            where = ("mailboxes", mailbox, key)
             raise SecretUnavailable([self._problem(where, f"program {program} is not found or not executable")])
 
-    def _secret_command(self, mailbox: str) -> str:
-        where = ("mailboxes", mailbox, "password_command")
-        self._require_program(mailbox)
+    def _secret_command(self, mailbox: str, key: str) -> str:
+        where = ("mailboxes", mailbox, key)
+        self._require_program(mailbox, key)
         try:
-            output = _output_of(self.mailboxes[mailbox].password_command)
+            output = _output_of(getattr(self.mailboxes[mailbox], key))
         except (OSError, subprocess.SubprocessError) as error:
             raise SecretUnavailable([self._problem(where, _command_failed(error))]) from error
-        return self._first_line(where, output, "the command")
+        return self._first_line(where, output, "the command", key.removesuffix("_command"))
 
-    def _first_line(self, where: KeyPath, content: bytes, origin: str) -> str:
+    def _first_line(self, where: KeyPath, content: bytes, origin: str, what: str = "password") -> str:
         line = content.partition(b"\n")[0].removesuffix(b"\r")
         if not line:
-            raise SecretUnavailable([self._problem(where, f"expected the password in the first line of {origin}")])
+            raise SecretUnavailable([self._problem(where, f"expected the {what} in the first line of {origin}")])
         try:
             return line.decode()
         except UnicodeDecodeError:
@@ -728,9 +896,14 @@ def _command_failed(error: Exception) -> str:
 def _contradictions(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     """What no key tells alone: the path of the key to change, and what was expected."""
     yield from _people(settings)
+    for name, client in settings.oauth_clients.items():
+        yield from _oauth_client(("oauth_clients", name), client, _is_used(settings, name))
     for name, mailbox in settings.mailboxes.items():
         yield from _mailbox(settings, name, mailbox)
     yield from _smart_bcc(settings.smart_bcc)
+    for index, server in enumerate(settings.dns.servers):
+        if not _is_ip(server.host) or not server.port:
+            yield ("dns", "servers", index), 'expected an IP address and a port, such as "127.0.0.1:53"'
 
 
 def _people(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
@@ -754,6 +927,8 @@ def _mailbox(settings: Settings, name: str, mailbox: MailboxSettings) -> Iterato
     owners = settings.users.keys() | settings.teams.keys()
     if name in RESERVED_NAMES:
         yield path, f"{name} names another part of maillinkd in `run --only`: expected another name"
+    if name == OAUTH_KEY:
+        yield path, f"{name} names the systemd credential with the key of [oauth]: expected another name"
     if mailbox.owner not in owners:
         if mailbox.owner == name:
             yield (
@@ -764,17 +939,66 @@ def _mailbox(settings: Settings, name: str, mailbox: MailboxSettings) -> Iterato
             yield (*path, "owner"), f"no user or team {mailbox.owner!r}{_like(mailbox.owner, owners)}"
     if mailbox.tls == "none" and not _is_loopback(mailbox.host):
         yield (*path, "tls"), 'expected "implicit" or "starttls": "none" is for loopback alone, it shows the password'
-    if mailbox.auth == "oauth2":
-        yield (
-            (*path, "auth"),
-            'oauth2 is not in this version: expected "password" (with an app password, where given)',
-        )
+    yield from _credentials(settings, path, mailbox)
     if len(mailbox.secret_ways) > 1:
         yield path, f"expected one of {' and '.join(mailbox.secret_ways)}, not {len(mailbox.secret_ways)} of them"
     if not mailbox.folders:
         yield (*path, "folders"), "expected at least one folder"
     if mailbox.password_command and not mailbox.password_command[0]:
         yield (*path, "password_command"), "expected a program and its arguments, each a text of its own"
+
+
+def _credentials(settings: Settings, path: KeyPath, mailbox: MailboxSettings) -> Iterator[tuple[KeyPath, str]]:
+    """Password or OAuth 2.0, never both."""
+    if mailbox.auth == "password":
+        for key in ("oauth_client", "token_command"):
+            if getattr(mailbox, key):
+                yield (*path, key), f'expected auth = "oauth2" where {key} is set'
+        return
+    for key in mailbox.secret_ways:
+        yield (*path, key), 'expected no password where auth is "oauth2"'
+    if bool(mailbox.oauth_client) == bool(mailbox.token_command):
+        yield (*path, "auth"), 'expected oauth_client or token_command, one of them, where auth is "oauth2"'
+    elif mailbox.oauth_client and mailbox.oauth_client not in settings.oauth_clients:
+        like = _like(mailbox.oauth_client, settings.oauth_clients)
+        yield (*path, "oauth_client"), f"no OAuth client {mailbox.oauth_client!r} in [oauth_clients]{like}"
+    if mailbox.token_command and not mailbox.token_command[0]:
+        yield (*path, "token_command"), "expected a program and its arguments, each a text of its own"
+
+
+def _is_used(settings: Settings, client: str) -> bool:
+    return any(mailbox.oauth_client == client for mailbox in settings.mailboxes.values())
+
+
+GRANTS = {
+    "google": ("authorization_code", "service_account"),
+    "microsoft": ("device_code", "authorization_code", "client_credentials"),
+    "generic": ("authorization_code", "client_credentials"),
+}
+"""Which grants a provider has for IMAP. Google's device flow refuses the scopes of mail."""
+
+
+def _oauth_client(path: KeyPath, client: OAuthClientSettings, used: bool) -> Iterator[tuple[KeyPath, str]]:
+    """What is missing is told only of a client that a mailbox uses."""
+    grant = client.chosen_grant
+    if grant not in GRANTS[client.provider]:
+        known = ", ".join(GRANTS[client.provider])
+        yield (*path, "grant"), f"{grant} is not for {client.provider}: expected one of {known}"
+        return
+    if not used:
+        return
+    needed = {
+        "service_account": ("service_account_file",),
+        "client_credentials": ("client_id", "client_secret_file"),
+    }.get(grant, ("client_id",))
+    if client.provider == "generic":
+        needed += ("token_endpoint", "scopes")
+        needed += ("authorization_endpoint",) if grant == "authorization_code" else ()
+    if grant == "device_code" and client.client_secret_file is not None:
+        yield (*path, "client_secret_file"), "expected none: the device flow is for public clients, which have none"
+    for key in needed:
+        if not getattr(client, key):
+            yield (*path, key), f"is needed for {client.provider} by {grant}: expected a value"
 
 
 def _smart_bcc(smart_bcc: SmartBccSettings) -> Iterator[tuple[KeyPath, str]]:
@@ -789,6 +1013,8 @@ def _smart_bcc(smart_bcc: SmartBccSettings) -> Iterator[tuple[KeyPath, str]]:
     if (smart_bcc.tls_certificate is None) != (smart_bcc.tls_key is None):
         missing = "tls_key" if smart_bcc.tls_key is None else "tls_certificate"
         yield ("smart_bcc", missing), "expected tls_certificate and tls_key, both or none"
+    if smart_bcc.proxy_protocol and not smart_bcc.trusted_relays:
+        yield ("smart_bcc", "proxy_protocol"), "is for your own relays: expected their networks in trusted_relays"
     if len(set(smart_bcc.listen)) != len(smart_bcc.listen):
         yield ("smart_bcc", "listen"), "expected each address once"
 
@@ -844,6 +1070,52 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
         raise ConfigurationError(problems)
     settings._sources = sources
     return settings
+
+
+class TrialSmartBccSettings(Section):
+    """What of `[smart_bcc]` is a rule."""
+
+    unknown_sender: Literal["quarantine", "reject"] = "quarantine"
+    forwarded: Literal["attached+inline", "attached", "off"] = "attached+inline"
+
+
+class TrialSettings(Section):
+    """A file of rules that are only tried (`simulate`)."""
+
+    policy: PolicySettings = PolicySettings()
+    smart_bcc: TrialSmartBccSettings = TrialSmartBccSettings()
+
+
+def with_policy(settings: Settings, path: Path) -> Settings:
+    """The same configuration under the rules of another file: its `[policy]`, and the rules in its `[smart_bcc]`.
+
+    `[policy]` stands in the place of the configuration's own, but for `internal_domains`, which stay unless the file
+    names some; so do the rules of `[smart_bcc]`. Raises ConfigurationError.
+    """
+    problems: list[Problem] = []
+    tree = _read(path, problems)
+    sections = TrialSettings.model_fields.keys()
+    expected = "expected [policy] and [smart_bcc] alone: nothing else is a rule"
+    problems += [Problem(str(path), section, expected) for section in sorted(tree.keys() - sections)]
+    smart_bcc = tree.get("smart_bcc")
+    rules = TrialSmartBccSettings.model_fields.keys()
+    expected = f"is no rule: expected {' or '.join(rules)}"
+    wrong = sorted(smart_bcc.keys() - rules) if isinstance(smart_bcc, dict) else []
+    problems += [Problem(str(path), shown_key(("smart_bcc", key)), expected) for key in wrong]
+    try:
+        trial = TrialSettings.model_validate({key: tree[key] for key in sections & tree})
+    except ValidationError as error:
+        known = {problem.key for problem in problems}
+        found = [problem for each in error.errors() for problem in _problems_of(each, Sources(str(path)))]
+        problems += [problem for problem in found if problem.key not in known]
+    if problems:
+        raise ConfigurationError(problems)
+    policy = trial.policy
+    if "internal_domains" not in policy.model_fields_set:
+        policy = policy.model_copy(update={"internal_domains": settings.policy.internal_domains})
+    given = {key: getattr(trial.smart_bcc, key) for key in trial.smart_bcc.model_fields_set}
+    rest = {"policy": policy, "smart_bcc": settings.smart_bcc.model_copy(update=given)}
+    return settings.model_copy(update=rest)
 
 
 def _beside(path: Path, problems: list[Problem]) -> list[Path]:
@@ -923,7 +1195,7 @@ def _path_of(variable: str, tree: Mapping[str, Any]) -> tuple[str, ...] | str:
     "_" for "-" and "."; a name that no file has is taken in lower case.
     """
     section, *parts = variable[len(PREFIX) :].lower().split("__")
-    if section not in ("users", "teams", "mailboxes"):
+    if section not in ("users", "teams", "mailboxes", "oauth_clients"):
         if len(parts) != 1 or not parts[0]:
             return f"expected {PREFIX}SECTION__KEY"
         return section, parts[0]

@@ -1,5 +1,6 @@
 """`run`, `sync`, `check`, `demo`"""
 
+import asyncio
 import json
 import signal
 from collections.abc import Iterator
@@ -148,6 +149,27 @@ def test_the_daemon_follows_mailboxes_until_it_is_told_to_stop(bens: Shell) -> N
 
         assert process.wait(10) == 0
         assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("option", "installed", "module"),
+    [("", True, "uvloop"), ("--no-uvloop", True, "asyncio.unix_events"), ("", False, "asyncio.unix_events")],
+)
+def test_the_event_loop(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, option: str, installed: bool, module: str
+) -> None:
+    """uvloop where it is installed, unless it is not wanted."""
+    loops: list[str] = []
+
+    async def look(*_: object) -> None:
+        loops.append(type(asyncio.get_running_loop()).__module__)
+
+    monkeypatch.setattr("maillinkd.app.run", look)
+    if not installed:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert shell.run("run", *filter(None, [option])).code == 0
+
+    assert loops == [module]
 
 
 def test_a_demo_without_its_extra_says_what_is_missing(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

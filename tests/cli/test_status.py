@@ -1,8 +1,14 @@
 """`status`"""
 
+import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 from cli.shell import CONFIGURATION, Shell, mail
+from maillinkd.app import open_house
+from maillinkd.cli.status import _doing, _mailbox
+from maillinkd.settings import load
+from maillinkd.store import cursors
 
 
 def by_event(shell: Shell) -> dict[str, list[dict[str, Any]]]:
@@ -53,6 +59,22 @@ def test_a_mailbox_that_could_not_be_reached_says_why(shell: Shell) -> None:
     assert "127.0.0.1 cannot be reached" in ben["last_error"]
 
 
+def test_what_a_mailbox_does_and_waits_for_is_shown(office: Shell) -> None:
+    """While a process follows it; what one that was stopped waited for counts no more."""
+    facts = {"state": "watching", "since": "2026-11-22T12:00:00Z", "waits_for": "NOTIFY: 3 folders",
+             "next_look": "2026-11-22T12:15:00Z", "first_sync": 0}  # fmt: skip
+    busy = {"state": "catching_up", "since": "2026-11-22T12:00:00Z", "first_sync": 1200}
+
+    def show(facts: dict[str, Any]) -> dict[str, Any]:
+        return _mailbox("anna", load(office.config), facts, (), {}, "host:1:2")
+
+    assert (show(facts)["waits_for"], show(facts)["next_look"]) == ("NOTIFY: 3 folders", "2026-11-22T12:15:00Z")
+    assert _doing(show(facts)) == "watching (NOTIFY: 3 folders)"
+    assert _doing(show(busy)) == "catching_up, 1200 of a first sync to fetch"
+    stopped = _mailbox("anna", load(office.config), facts, (), {}, None)
+    assert _doing(stopped) == "stopped"
+
+
 def test_status_is_shown_for_people(office: Shell) -> None:
     output = office.good("status").output
 
@@ -62,3 +84,19 @@ def test_status_is_shown_for_people(office: Shell) -> None:
 
 def test_an_empty_house_says_so(shell: Shell) -> None:
     assert "no threads yet" in shell.good("status").output
+
+
+def test_what_the_smtp_door_has_seen_is_shown(shell: Shell) -> None:
+    """As the daemon writes it, beside the mailboxes and not among them."""
+    facts = {"open": 1, "connections": 7, "tls": 2, "messages": 5, "octets": 999, "refusals": {"max_errors": 3}}
+
+    async def write() -> None:
+        async with open_house(load(shell.config)) as house, house.database.transaction() as connection:
+            at = datetime(2026, 3, 1, tzinfo=UTC)
+            await cursors.report(connection, "smart_bcc", {"since": "2026-03-01T00:00:00Z", **facts}, at)
+
+    asyncio.run(write())
+
+    assert by_event(shell)["smtp"] == [{"v": 1, "event": "smtp", "since": "2026-03-01T00:00:00Z", **facts}]
+    assert [each["mailbox"] for each in by_event(shell)["mailbox"]] == ["anna"]
+    assert "max_errors" in shell.good("status").output

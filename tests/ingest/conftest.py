@@ -15,6 +15,7 @@ from maillinkd.store.database import Database, open_database
 from maillinkd.store.schema import metadata
 from maillinkd.store.upgrade import upgrade
 from system.postgres import PostgresServer
+from system.whole import assert_whole
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,7 @@ def emptied_url(postgres_server: PostgresServer) -> str:
 async def scene(empty_file: Path, tmp_path: Path) -> AsyncIterator[Scene]:
     database = _on_sqlite(empty_file, tmp_path)
     yield Scene.on(database)
+    await assert_whole(database)
     await database.close()
 
 
@@ -68,6 +70,7 @@ async def either(request: pytest.FixtureRequest, empty_file: Path, tmp_path: Pat
         async with database.transaction() as connection:
             await connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY CASCADE"))
     yield Scene.on(database)
+    await assert_whole(database)
     await database.close()
 
 

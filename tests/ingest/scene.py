@@ -181,8 +181,7 @@ class Scene:
     async def keep(self, *deliveries: Received) -> None:
         from maillinkd.store import inbound
 
-        async with self.database.transaction() as connection:
-            await inbound.keep(connection, deliveries)
+        await inbound.keep(self.database, deliveries)
 
     async def file_inbound(self) -> int:
         filed = 0

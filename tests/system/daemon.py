@@ -3,6 +3,7 @@
 Nothing here sleeps: a test reads on until the line is there, or fails with all that was said when `PATIENCE` ends.
 """
 
+import asyncio
 import contextlib
 import json
 import os
@@ -14,12 +15,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from system.dovecot import PASSWORD, Dovecot
+from system.whole import assert_whole_at
 
 PATIENCE = 60.0
 """Seconds until a line that does not come is missed. These machines are shared."""
@@ -110,6 +113,13 @@ class Site:
         """Asks the SQLite file."""
         with contextlib.closing(sqlite3.connect(f"file:{self.directory}/mail.db?mode=ro", uri=True)) as reader:
             return reader.execute(statement, values).fetchall()
+
+    def assert_whole(self) -> None:
+        """The database is whole (`verify`), whatever loop the test itself runs in."""
+        url = self.database_url.replace("sqlite://", "sqlite+aiosqlite://", 1)
+        url = url.replace("postgresql://", "postgresql+asyncpg://", 1)
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            thread.submit(lambda: asyncio.run(assert_whole_at(url))).result()
 
     def decision_file(self) -> list[Line]:
         """The lines of the `decisions` file. One that was cut off by a kill is left out."""

@@ -104,6 +104,7 @@ class Runner:
             assert wanted in seen, f"expected {wanted}, found {seen}"
             found.remove(there[seen.index(wanted)])
         assert found == []
+        self._good("verify")
         held = self._good("quarantine", "list", "--json").lines
         expected_held = [(f"<{each['message']}>", each["reason"]) for each in self._case.get("quarantine", [])]
         assert sorted(expected_held) == sorted((each["message_id"], each["reason"]) for each in held)
@@ -151,14 +152,35 @@ class Runner:
         self._by_hand("unlink", hand)
 
     def _by_hand(self, what: str, hand: Case) -> None:
-        thread = self._thread_of(hand)
-        before = self._good("threads", "show", str(thread["id"]), "--json").lines
-        ran = self._run(what, str(thread["id"]), hand["item"], "--as", hand["as"])
+        named = hand["thread_of"] if isinstance(hand["thread_of"], list) else [hand["thread_of"]]
+        threads = [str(self._thread_of({**hand, "thread_of": each})["id"]) for each in named]
+        before = [self._good("threads", "show", each, "--json").lines for each in threads]
+        ran = self._run(what, *threads, hand["item"], "--as", hand["as"])
         if hand.get("refused"):
             assert ran.code in (1, 77), ran
-            assert before == self._good("threads", "show", str(thread["id"]), "--json").lines
+            assert before == [self._good("threads", "show", each, "--json").lines for each in threads]
         else:
             assert ran.code == 0, ran
+
+    def _undo(self, choice: Case) -> None:
+        """`left`: a message of each thread that is left as it is."""
+        before = self._good("threads", "list", "--json").lines
+        ran = self._run("undo", str(choice["batch"]), "--as", choice["as"], "--json")
+        if choice.get("refused"):
+            assert ran.code in (1, 77), ran
+            assert before == self._good("threads", "list", "--json").lines
+            return
+        left = sorted(line["thread"] for line in ran.lines if line["event"] == "left")
+        expected = [self._thread_of({"thread_of": each})["id"] for each in choice.get("left", [])]
+        assert (sorted(expected), int(bool(expected))) == (left, ran.code), ran
+
+    def _propose(self, choice: Case) -> None:
+        """What is proposed is listed, and linked where somebody is named who does it."""
+        item = ["--item", choice["item"]]
+        listed = self._good("propose", *item, "--json").lines
+        assert [line["message_ids"] for line in listed] == [[f"<{each}>"] for each in choice["threads"]]
+        if "as" in choice:
+            self._good("propose", *item, "--link", "--as", choice["as"])
 
     def _thread_of(self, hand: Case) -> dict[str, Any]:
         found = [
@@ -253,6 +275,8 @@ def _message(mail: Case) -> bytes:
         message["In-Reply-To"] = f"<{mail['in_reply_to']}>"
     if mail.get("references"):
         message["References"] = " ".join(f"<{each}>" for each in mail["references"])
+    for field, value in mail.get("header", {}).items():
+        message[field] = value
     message.set_content(mail.get("body", "Hello"))
     if "attached" in mail:
         message.add_attachment(_attached(mail["attached"]))
@@ -286,15 +310,20 @@ def _comparable(key: str, value: Any) -> Any:
 
 
 def _check_explained(thread: dict[str, Any], explained: dict[str, Any]) -> None:
-    """`explain` ends with the row that decided, the only one to say yes, and names the thread's reason."""
+    """`explain` asks up to the row that decided, the only one to say yes, and names the thread's reason."""
     assert (thread["decision"], thread["reason"]) == (explained["decision"], explained["reason"])
     rows = explained["rows"]
+    assert [row["row"] for row in rows] == list(range(1, 15))
+    assert all(row["because"] for row in rows)
+    answers = [row["answer"] for row in rows if row["asked"]]
     if explained["trigger"] == "directory":
-        assert rows == []
-        return
-    assert [row["answer"] for row in rows] == [False] * (len(rows) - 1) + [True]
-    assert thread["reason"] == rows[-1]["reason"]
+        assert answers == []
+    else:
+        assert answers == [False] * (len(answers) - 1) + [True]
+        assert [thread["reason"]] == [row["reason"] for row in rows if row["answer"]]
     assert (explained["would_fill"] is None) == (thread["slot"] is not None)
+    linked = {each["item"] for each in explained["contacts"] if each["linked"]}
+    assert linked == {*thread["persons"], *thread["organizations"]}
 
 
 def _load(path: Path) -> Case:

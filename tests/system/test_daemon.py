@@ -30,8 +30,12 @@ def dovecot() -> Iterator[Dovecot]:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+def site(tmp_path: Path) -> Iterator[Site]:
+    """Whatever a test did, what it leaves is whole."""
+    site = Site(tmp_path)
+    yield site
+    if (tmp_path / "mail.db").exists():
+        site.assert_whole()
 
 
 def append(server: Dovecot, user: str, raw: bytes) -> None:

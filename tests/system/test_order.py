@@ -40,6 +40,7 @@ from maillinkd.store import links
 from maillinkd.store.database import open_database
 from maillinkd.store.upgrade import upgrade
 from maillinkd.store.views import ThreadView
+from system.whole import assert_whole
 
 few = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
@@ -65,6 +66,7 @@ async def scene_on(empty_file: Path) -> AsyncIterator[Scene]:
         database = open_database(f"sqlite+aiosqlite:///{folder}/mail.db")
         try:
             yield Scene.on(database)
+            await assert_whole(database)
         finally:
             await database.close()
 

@@ -13,6 +13,7 @@ from ingest.scene import BEN, CLIENT, Scene, batch, fetched, hours, letter, offi
 from maillinkd.directory.item import ItemRef
 from maillinkd.store.database import Database, open_database
 from maillinkd.store.upgrade import upgrade
+from system.whole import assert_whole
 
 ROUNDS = 60
 BOUND = 240.0
@@ -42,6 +43,7 @@ async def writers(url: str, number: int) -> AsyncIterator[list[Scene]]:
             databases.append(open_database(url))
             stack.push_async_callback(databases[-1].close)
         yield [Scene.on(database, instance=f"writer {n}") for n, database in enumerate(databases)]
+        await assert_whole(databases[0])
 
 
 async def deliver(

@@ -93,6 +93,7 @@ def test_instances_and_commands_share_a_file(tmp_path: Path, dovecot: Dovecot) -
     ]
     assert site.query("SELECT count(*) FROM quarantine") + site.query("SELECT count(*) FROM inbound") == [(0,), (0,)]
     assert site.query("PRAGMA integrity_check") == [("ok",)]
+    site.assert_whole()
     logged = [line["decision"] for line in site.decision_file()]
     assert sorted(logged) == [number for (number,) in site.query("SELECT id FROM decision ORDER BY id")]
 

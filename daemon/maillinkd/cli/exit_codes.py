@@ -3,6 +3,8 @@
 OK = 0
 FAILED = 1
 USAGE = 2
+GAPS = 3
+"""An audit found mail that is missing."""
 UNREACHABLE = 69
 TRY_LATER = 75
 NOT_PERMITTED = 77
@@ -13,20 +15,21 @@ INTERRUPTED = 130
 
 def of(error: BaseException) -> int | None:
     """The exit code for what is the admin's or the world's fault; None for a bug."""
-    from maillinkd.imap.errors import ImapError, LoginRefused, NoPassword
+    from maillinkd.imap.errors import ImapError, LoginRefused, NoPassword, NoToken
     from maillinkd.ingest.hand import NotPermitted, Refused
     from maillinkd.mail.delivery import TemporaryFailure
+    from maillinkd.oauth.token import LoginNeeded, TokenError, TryLater
     from maillinkd.settings import ConfigurationError
     from maillinkd.store.upgrade import WrongSchema
 
     match error:
-        case ConfigurationError() | NoPassword():
-            return CONFIGURATION
-        case NotPermitted() | LoginRefused():
+        case NotPermitted() | LoginRefused() | NoToken() | LoginNeeded():
             return NOT_PERMITTED
+        case ConfigurationError() | NoPassword() | TokenError():
+            return CONFIGURATION
         case TemporaryFailure():
             return TRY_LATER
-        case ImapError():
+        case ImapError() | TryLater():
             return UNREACHABLE
         case Refused() | WrongSchema() | OSError():
             return FAILED

@@ -7,17 +7,24 @@ from typing import Annotated, Any
 import typer
 
 from maillinkd.cli import (
+    auditing,
+    auth,
     database,
     decisions,
     explain,
     hand,
     importing,
+    init,
     items,
+    propose,
     quarantine,
     running,
+    simulate,
     smartbcc,
     status,
     threads,
+    users,
+    verify,
 )
 from maillinkd.cli.given import Config, Given, Json, epilog
 
@@ -54,7 +61,10 @@ def remember(
     ctx.obj = Given().with_options(config, json)
 
 
-for part in (running, importing, items, threads, hand, explain, decisions, quarantine, status, smartbcc, database):
+for part in (
+    init, running, auth, auditing, importing, items, threads, hand, propose, explain, decisions, quarantine,
+    status, users, smartbcc, simulate, verify, database
+):  # fmt: skip
     part.add_to(app)
 
 

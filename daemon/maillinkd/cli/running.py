@@ -1,5 +1,6 @@
 """`run`, `sync`, `check`, `demo`: what talks to servers."""
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,11 +27,14 @@ def run(
         list[str] | None,
         typer.Option(metavar="NAME", help="Only this: a mailbox, or smart_bcc. May be repeated."),
     ] = None,
+    no_uvloop: Annotated[
+        bool, typer.Option("--no-uvloop", help="Python's own event loop: slower, and more memory a connection.")
+    ] = False,
 ) -> None:
     """The daemon: follows all mailboxes and receives Smart Bcc mail, until SIGTERM or Ctrl-C. SIGHUP reloads."""
     from maillinkd import app
 
-    _live(app.run(lambda: _loud(given, given.settings()), only or ()))
+    _live(app.run(lambda: _loud(given, given.settings()), only or ()), fast=not no_uvloop)
 
 
 def demo(given: Given) -> None:
@@ -57,10 +61,16 @@ def _loud(given: Given, settings: "Settings") -> "Settings":
     return settings.model_copy(update={"log": settings.log.model_copy(update={"format": "json"})})
 
 
-def _live(work: Any) -> None:
-    import uvloop
+def _live(work: Any, *, fast: bool = True) -> None:
+    """Runs the daemon, on uvloop where it is installed; `fast` false: on Python's own event loop."""
+    from importlib.util import find_spec
 
-    uvloop.run(work)
+    if fast and find_spec("uvloop") is not None:
+        import uvloop
+
+        uvloop.run(work)
+    else:
+        asyncio.run(work)
 
 
 async def sync(
@@ -180,6 +190,7 @@ async def check(
     """Checks the configuration, its secrets and certificates, and the database; with --connect every login."""
     from maillinkd import app
     from maillinkd.cli import database, exit_codes, output
+    from maillinkd.cli.auth import standings
     from maillinkd.cli.certificates import certificate_problem
 
     settings = given.settings()
@@ -196,6 +207,11 @@ async def check(
     said, usable = await database.schema_of(given)
     _say_check(given, "database", said["state"], said["database"])
     code = code or (0 if usable else exit_codes.FAILED)
+    rows, refused = await standings(given)
+    for row in rows:
+        ends = f"token until {row['expires_at']}, renewed before" if row["expires_at"] else row["way"]
+        _say_check(given, f"login of {row['mailbox']}", row["state"], ends)
+    code = code or refused
     for name in sorted(settings.mailboxes) if connect else ():
         try:
             folders = await app.check_login(settings, name)

@@ -32,6 +32,7 @@ async def status(given: Given) -> None:
         holders = await views.holders(connection, datetime.now(UTC))
         owners = _owners(await views.owners(connection), settings)
         counts, reasons = await views.counts(connection), await views.reasons(connection)
+    smtp = reports.pop("smart_bcc", None)
     names = {*settings.mailboxes, *reports, *(mailbox for mailbox, _ in stored)}
     mailboxes = [
         _mailbox(name, settings, reports.get(name, {}), folders, stored, holders.get(name)) for name in sorted(names)
@@ -41,6 +42,8 @@ async def status(given: Given) -> None:
             output.say_json({"event": "mailbox", **mailbox})
         for owner in owners:
             output.say_json({"event": "owner", **owner})
+        if smtp is not None:
+            output.say_json({"event": "smtp", **smtp})
         output.say_json({"event": "counts", **asdict(counts), "reasons": reasons})
         return
     _show_mailboxes(mailboxes)
@@ -52,6 +55,8 @@ async def status(given: Given) -> None:
     )
     output.say()
     _show_counts(counts, reasons)
+    if smtp is not None:
+        _show_smtp(smtp)
 
 
 def _mailbox(
@@ -72,19 +77,33 @@ def _mailbox(
             "first_sync_done": folder["first_sync_done"],
             "since": folder["since"],
             "uidvalidity": folder["uidvalidity"],
+            "missing": folder["missing"],
+            "audited_at": folder["audited_at"],
         }
         for folder in folders
         if folder["mailbox"] == name
     ]
     facts = {
-        key: report.get(key) for key in ("state", "since", "last_success", "lag", "next_try", "last_error", "folder")
+        key: report.get(key)
+        for key in (
+            "state",
+            "since",
+            "last_success",
+            "lag",
+            "first_sync",
+            "waits_for",
+            "next_look",
+            "next_try",
+            "last_error",
+            "folder",
+        )
     }
     if known is None:
         facts["state"] = "removed"
     elif facts["state"] is None:
         facts["state"] = "never run"
     elif holder is None and facts["state"] not in ("done", "failed"):
-        facts["state"] = "stopped"
+        facts |= {"state": "stopped", "waits_for": None, "next_look": None}
     return {
         "mailbox": name,
         "owner": known.owner if known else None,
@@ -121,10 +140,11 @@ def _show_mailboxes(mailboxes: "Sequence[Mapping[str, Any]]") -> None:
         rows.append(
             (
                 each["mailbox"],
-                each["state"],
+                _doing(each),
+                each["since"],
                 each["last_success"],
                 each["lag"],
-                each["next_try"],
+                each["next_try"] or each["next_look"],
                 each["imported"] or "",
                 trouble,
             )
@@ -136,14 +156,38 @@ def _show_mailboxes(mailboxes: "Sequence[Mapping[str, Any]]") -> None:
                 "",
                 "",
                 "",
-                folder["messages"],
                 "",
+                folder["messages"],
+                f"{folder['missing']} missing: maillinkd audit" if folder["missing"] else "",
             )
             for folder in each["folders"]
         ]
     output.table(
-        ("mailbox", "state", "last success", "#lag", "next try", "#stored", "trouble"), rows, nothing="no mailboxes"
+        ("mailbox", "state", "since", "last success", "#lag", "next try", "#stored", "trouble"),
+        rows,
+        nothing="no mailboxes",
     )
+
+
+def _doing(mailbox: "Mapping[str, Any]") -> str:
+    """The state, what it waits for, and how much a first sync has still to fetch."""
+    said = str(mailbox["state"])
+    if mailbox["waits_for"]:
+        said += f" ({mailbox['waits_for']})"
+    if mailbox["first_sync"]:
+        said += f", {mailbox['first_sync']} of a first sync to fetch"
+    return said
+
+
+def _show_smtp(smtp: "Mapping[str, Any]") -> None:
+    from maillinkd.cli import output
+
+    output.say()
+    output.say(f"Smart Bcc by SMTP, since {smtp['since']}:")
+    output.pairs((name, str(smtp[name])) for name in ("open", "connections", "tls", "messages", "octets"))
+    if smtp["refusals"]:
+        output.say()
+        output.table(("refused for", "#times"), smtp["refusals"].items(), nothing="")
 
 
 def _show_counts(counts: "Counts", reasons: "Mapping[str, int]") -> None:

@@ -3,11 +3,12 @@
 Gather (`Desk.open`), decide (`Desk.decide…`), act (`Desk.put_back`).
 """
 
+import asyncio
 from bisect import insort
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from maillinkd.directory.item import ItemKind, ItemRef
 from maillinkd.ingest.office import IMAP, Office
@@ -26,12 +27,16 @@ from maillinkd.linker.rules import decide, decide_again, follow_directory, merge
 from maillinkd.linker.snapshot import Letter, Snapshot
 from maillinkd.mail.message import Participant
 from maillinkd.mail.threads import Known, node
-from maillinkd.store import cursors, items, journal, links, mailroom
+from maillinkd.store import cursors, items, journal, links, mailroom, standing
 from maillinkd.store.database import Connection
 from maillinkd.store.links import Act, Settled, ThreadState
 from maillinkd.store.mailroom import EXCLUDED, Scope, Stored
 
+_T = TypeVar("_T")
 _FLAGS = frozenset(Flag)
+_TURN = 20
+"""Threads that are worked on at a stretch: a millisecond or two."""
+Described = tuple[journal.Entry, journal.Written]
 
 
 @dataclass
@@ -44,6 +49,8 @@ class File:
     letters: list[Stored]
     mailboxes: set[str] = field(default_factory=set)
     slot_before: ItemRef | None = None
+    before: ThreadState | None = None
+    """As it was taken off the shelf; the journal keeps it of the changes that `undo` can take back."""
     new: set[int] = field(default_factory=set)
     """Numbers of the messages that came with this batch."""
     names: dict[int, ItemRef] = field(default_factory=dict)
@@ -57,6 +64,10 @@ class File:
     answer: Decision | None = None
     snapshot: Snapshot | None = None
     trigger: Trigger = Trigger.MESSAGE
+    undoes: int | None = None
+    """The decision that is taken back."""
+    repeats: bool = False
+    """It stands again as an earlier slot decision had left it, whose number it keeps."""
     marked: set[int] = field(default_factory=set)
     """Numbers of messages that have got a mark."""
 
@@ -110,6 +121,7 @@ class Desk:
         letters = await mailroom.messages_of(self.connection, threads)
         for label, state in states.items():
             file = File(state, is_new=False, letters=letters.get(label, []), slot_before=state.slot.item)
+            file.before = state
             file.new = {letter.id for letter in file.letters if letter.undecided}
             file.numbers.add(state.number)
             self.files[label] = file
@@ -168,8 +180,7 @@ class Desk:
         kept = files[0]
         slot, lost = merge([(file.age, file.state.slot) for file in files])
         acts, tombstones = _unite_acts(file.state for file in files)
-        kept.state = replace(
-            kept.state,
+        kept.state = kept.state._replace(
             number=oldest.state.number,
             reason=oldest.state.reason,
             candidates=oldest.state.candidates,
@@ -205,8 +216,7 @@ class Desk:
     def sum_up(self, file: File, label: int, ids: int) -> None:
         """Brings the thread's row in line with its messages: it has got `label` and so many ids."""
         first, state = file.letters[0], file.state
-        file.state = replace(
-            state,
+        file.state = state._replace(
             id=label,
             number=label if state.number < 0 else state.number,
             id_count=ids,
@@ -218,7 +228,7 @@ class Desk:
 
     def empty_automatic_slot(self, file: File) -> None:
         """A chunk of a first sync decides from an automatic slot that is empty again (L26)."""
-        file.state = replace(file.state, slot=without_automatic(file.state.slot))
+        file.state = file.state._replace(slot=without_automatic(file.state.slot))
 
     def decide(self, file: File, *, from_the_start: bool = False) -> Decision:
         """Asks the rows and takes their answer over (L26)."""
@@ -293,8 +303,7 @@ class Desk:
         """Takes a decision over, made from that snapshot."""
         state = file.state
         file.snapshot, file.answer = snapshot, decision
-        file.state = replace(
-            state,
+        file.state = state._replace(
             slot=decision.slot,
             acts=links.acts_after(state, decision.links),
             reason=decision.reason,
@@ -317,25 +326,44 @@ class Desk:
 
         `about`: by label, the mailbox and the message-id that the line names.
         """
+        return await self.put_back_described(
+            files, [entry async for entry in self.describe(files, provisional=provisional, batch=batch, about=about)]
+        )
+
+    async def describe(
+        self,
+        files: Iterable[File],
+        *,
+        provisional: bool = False,
+        batch: int | None = None,
+        about: Mapping[int, tuple[str | None, str | None]] | None = None,
+    ) -> AsyncIterator[Described]:
+        """What the journal will say of decided threads. The loop gets its turn in between; nothing is asked for."""
+        now = datetime.now(UTC)
+        async for file in unhurried(files):
+            mailbox, message_id = (about or {}).get(file.label) or (None, _newest_id(file))
+            entry = self._entry(file, now, provisional, batch, mailbox, message_id)
+            yield entry, journal.write_down(entry)
+
+    async def put_back_described(self, files: Sequence[File], described: Sequence[Described]) -> list[dict[str, Any]]:
+        """`put_back` of files that `describe` has been through."""
         if not files:
             return []
-        now = datetime.now(UTC)
-        entries = []
-        for file in files:
-            mailbox, message_id = (about or {}).get(file.label) or (None, _newest_id(file))
-            entries.append(self._entry(file, now, provisional, batch, mailbox, message_id))
+        entries = [entry for entry, _ in described]
         await self._settle(files)
-        numbers, self.scope = await journal.append(self.connection, self.scope, entries, self._instance)
+        numbers, self.scope = await journal.append(
+            self.connection, self.scope, entries, self._instance, [written for _, written in described]
+        )
         settled = []
         for number, file in zip(numbers, files, strict=True):
-            state = replace(file.state, decision=file.state.decision if _only_people(file) else number)
-            settled.append(Settled(state, number, is_new=file.is_new))
+            settled.append(Settled(file.state, number, file.is_new, _keeps_decision(file)))
         await links.write(self.connection, settled)
         return [journal.line_of(number, entry.line) for number, entry in zip(numbers, entries, strict=True)]
 
     async def put_back_undecided(self, files: Sequence[File]) -> None:
         """Writes threads to which messages were joined that are to be decided later."""
-        await links.write(self.connection, [Settled(file.state, 0, is_new=file.is_new) for file in files])
+        settled = [Settled(file.state, 0, file.is_new, keeps_decision=True) for file in files]
+        await links.write(self.connection, settled)
 
     async def _settle(self, files: Iterable[File]) -> None:
         """Writes what was said of stored messages, and that those left undecided are decided now."""
@@ -390,16 +418,28 @@ class Desk:
             line["batch"] = batch
         if file.lost:
             line["lost"] = [str(ref) for ref in file.lost]
+        if file.undoes is not None:
+            line["undoes"] = file.undoes
         facts = snapshot.facts()
         evidence = {address: where for letter in file.letters for address, where in letter.evidence.items()}
         if evidence:
             facts["evidence"] = evidence
+        if batch is not None and file.before is not None:
+            facts["before"] = standing.facts_of(file.before)
         return journal.Entry(state.number, now, line, facts, batch)
 
 
-def _only_people(file: File) -> bool:
-    """A decision of the directory about persons and organizations is no slot decision (L6)."""
-    return (
+async def unhurried(values: Iterable[_T]) -> AsyncIterator[_T]:
+    """The values; now and then others get their turn, who may have something for the database to do."""
+    for position, value in enumerate(values, 1):
+        yield value
+        if position % _TURN == 0:
+            await asyncio.sleep(0)
+
+
+def _keeps_decision(file: File) -> bool:
+    """A decision of the directory about persons and organizations is no slot decision (L6), nor is an undo."""
+    return file.repeats or (
         file.trigger is Trigger.DIRECTORY
         and file.answer is not None
         and file.answer.reason is not Reason.CONVERTED_LEAD_FOLLOWED

@@ -1,20 +1,25 @@
 """Files mail: joins messages to threads, has the threads decided, and writes it all (architecture.md, six rooms)."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import asyncio
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from maillinkd.directory.item import Item, ItemKind, ItemRef
-from maillinkd.ingest.desk import Desk, File, shown_id
+from maillinkd.ingest import switched
+from maillinkd.ingest.desk import Described, Desk, File, shown_id, unhurried
 from maillinkd.ingest.office import IMAP, Channel, Office
 from maillinkd.linker.decision import Flag, Trigger
 from maillinkd.linker.rules import merge
+from maillinkd.mail.delivery import Packed
 from maillinkd.mail.message import Message, Participant, Role
 from maillinkd.mail.threads import Joint, Known, Placement, copy_id, node, references_of
 from maillinkd.store import cursors, items, links, mailroom
 from maillinkd.store.database import Connection
 from maillinkd.store.mailroom import BRIDGE, NewMessage
+
+_T = TypeVar("_T")
 
 
 class Order(Enum):
@@ -28,8 +33,7 @@ class Order(Enum):
     """Not yet: the import goes on, and its threads are decided when all of it is placed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a message lies in a synced mailbox."""
 
     folder: int
@@ -37,8 +41,7 @@ class Place:
     uid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A message on its way to its thread."""
 
     message: Message
@@ -53,8 +56,12 @@ class Arrival:
     """External addresses found in a forward, and where (L15)."""
     content_ids: tuple[str, ...] = ()
     """T12: further ids, of its content, where the policy asks for them."""
+    stored_as: int | None = None
+    """The number of the message that this is, where the mailbox's server knows it by a number of its own."""
     is_forward: bool = False
     """L16 (b): no external address in its headers, and a Smart Bcc address visible among its recipients."""
+    packed: Packed | None = None
+    """`raw`, where that was packed while other things went on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +86,7 @@ class Filed:
     merged: tuple[Merged, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Letter:
+class _Letter(NamedTuple):
     """An arrival, or a copy of one for another item (L16 c), as it is to be stored."""
 
     arrival: Arrival
@@ -125,7 +131,11 @@ async def file_messages(
     directory = await _items_named(connection, arrivals)
     letters = [each for arrival in arrivals for each in _letters(scope.id, arrival, directory)]
     stored = await mailroom.known_identities(connection, {each.identity for each in letters})
+    for each in letters:
+        if each.arrival.stored_as is not None:
+            stored.setdefault(each.identity, each.arrival.stored_as)
     letters.sort(key=lambda each: (each.arrival.message.sent_at, each.arrival.message.message_id))
+    off = await switched.off_so_far(connection, office, owner, _turned_up(letters, stored))
 
     joints: dict[bytes, Joint] = {}
     for each in letters:
@@ -160,21 +170,62 @@ async def file_messages(
             _place(desk, placement, batch, number, each, joints[each.identity], decide_now=channel != IMAP)
         elif each.item is not None:
             _named_again(desk, placement, batch, number, each)
-    if channel == IMAP and not batch.undecided:
-        for label in batch.touched:
-            desk.decide(desk.files[label], from_the_start=order is Order.FIRST_SYNC)
-    for label in batch.touched:
-        if trigger is not Trigger.MESSAGE:
-            desk.files[label].trigger = trigger
-
-    numbers = await _act(desk, placement, batch)
-    await _note_places(connection, letters, stored, {identity: numbers[n] for identity, n in seen.items()})
+    numbers, placed = await _number(desk, placement, batch)
     files = [desk.files[label] for label in batch.touched]
+    for file in files:
+        if trigger is not Trigger.MESSAGE:
+            file.trigger = trigger
+    first = order is Order.FIRST_SYNC
+    writing = _write_messages(desk, batch, numbers, letters, stored, seen)
+    lines: list[dict[str, Any]] = []
     if batch.undecided:
+        await writing
         await desk.put_back_undecided(files)
-        return Filed([], len(batch.new), _merged(files))
-    lines = await desk.put_back(files, provisional=order is Order.FIRST_SYNC, about=batch.touched)
-    return Filed(lines, len(batch.new))
+    else:
+        deciding = _decide(desk, files, batch, walk=channel == IMAP, first_sync=first)
+        _, described = await _together(writing, deciding)
+        await mailroom.mark(connection, _marks_of_new(files, numbers))
+        lines = await desk.put_back_described(files, described)
+    await mailroom.write_nodes(connection, placed)
+    if off:
+        place = (owner, channel)
+        lines += await switched.decide(
+            connection, office, place, off, batch.touched, provisional=first, instance=instance
+        )
+    return Filed(lines, len(batch.new), _merged(files) if batch.undecided else ())
+
+
+def _turned_up(letters: Iterable[_Letter], stored: Collection[bytes]) -> dict[bytes, tuple[str, str]]:
+    """The stored messages that come from a mailbox once more."""
+    return {
+        each.own: (each.arrival.mailbox, shown_id(each.arrival.message.message_id))
+        for each in letters
+        if each.arrival.mailbox is not None and each.identity in stored
+    }
+
+
+def _marks_of_new(files: Iterable[File], numbers: Mapping[int, int]) -> dict[int, frozenset[str]]:
+    """What deciding has said of messages that are being written meanwhile."""
+    letters = ((file, each) for file in files if file.marked for each in file.letters)
+    return {numbers[each.id]: each.marks for file, each in letters if each.id < 0 and each.id in file.marked}
+
+
+async def _together(writing: Awaitable[None], deciding: Awaitable[_T]) -> tuple[None, _T]:
+    """Waits for both, whatever becomes of one of them: the database is busy while the threads are decided."""
+    for outcome in (results := await asyncio.gather(writing, deciding, return_exceptions=True)):
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return results  # type: ignore[return-value]  # none of them is an error
+
+
+async def _decide(
+    desk: Desk, files: Sequence[File], batch: _Batch, *, walk: bool, first_sync: bool
+) -> list[Described]:
+    """Decides the threads, but for those whose messages were decided one by one; and puts it into words."""
+    if walk:
+        async for file in unhurried(files):
+            desk.decide(file, from_the_start=first_sync)
+    return [each async for each in desk.describe(files, provisional=first_sync, about=batch.touched)]
 
 
 def _merged(files: Iterable[File]) -> tuple[Merged, ...]:
@@ -198,6 +249,9 @@ async def _items_named(connection: Connection, arrivals: Sequence[Arrival]) -> M
 def _letters(scope: int, arrival: Arrival, directory: Mapping[ItemRef, Item]) -> list[_Letter]:
     """The message, and a copy of its own for each further item that it was sent to (L16 c)."""
     message = arrival.message
+    if not arrival.named:
+        own = node(scope, message.message_id)
+        return [_Letter(arrival, own, mailroom.identity_in(scope, message.identity, own), None, unknown_item=False)]
     named = list(
         dict.fromkeys(directory[ref].ref for ref in arrival.named if ref in directory and not directory[ref].deleted)
     )
@@ -225,6 +279,8 @@ def _joint(scope: int, letter: _Letter) -> Joint:
 
 def _participants(arrival: Arrival, office: Office) -> tuple[Participant, ...]:
     """Those of the headers, and those found in a forward (L15)."""
+    if not arrival.forwarded:
+        return arrival.message.participants
     found = (
         Participant(Role.FORWARDED, address)
         for address, _ in arrival.forwarded
@@ -246,8 +302,7 @@ def _place(
         joint, item = _detach(desk, placement, letter, joint, marks)
     elif letter.copy:
         marks.add(str(Flag.SMART_BCC_DUPLICATE))
-    before = placement.joins(joint)
-    label, bridge = placement.place(joint)
+    label, bridge, before = placement.place(joint)
     if bridge:
         marks.add(BRIDGE)
     new = _new_message(
@@ -303,7 +358,7 @@ def _detach(
     other_item = item is not None and item != slot.item
     if other_item or _forwards_what_is_there(placement, files, letter, joint):
         marks.add(str(Flag.SMART_BCC_DUPLICATE))
-        return replace(joint, aliases=(), references=(), detached=True), item
+        return Joint(joint.own, detached=True), item
     return joint, item
 
 
@@ -378,23 +433,18 @@ def _new_message(
         headers=message.headers,
         size=arrival.size,
         raw=arrival.raw,
+        packed=arrival.packed,
     )
 
 
-async def _act(desk: Desk, placement: Placement, batch: _Batch) -> dict[int, int]:
-    """Writes threads, messages, ids and merges. Returns the real number of each provisional one."""
-    connection, scope = desk.connection, desk.scope
+async def _number(desk: Desk, placement: Placement, batch: _Batch) -> tuple[dict[int, int], dict[bytes, Known]]:
+    """Gives new threads their labels and carries merges out. Returns the real number of each new message, and the
+    nodes to be written once the threads are there."""
+    connection = desk.connection
     placed = placement.result()
     opened = sorted(placed.opened, reverse=True)
-    labels = dict(zip(opened, await mailroom.open_threads(connection, scope.id, len(opened)), strict=True))
-    letters = (letter for file in desk.files.values() for letter in file.letters)
-    rows = {letter.id: letter for letter in letters if isinstance(letter, NewMessage)}
-    stored = await mailroom.store(connection, scope.id, [rows[number] for number in batch.new])
-    numbers = dict(zip(batch.new, stored, strict=True))
-    await mailroom.write_nodes(
-        connection,
-        {each: Known(labels.get(k.thread, k.thread), k.borne, k.detached) for each, k in placed.nodes.items()},
-    )
+    labels = dict(zip(opened, await mailroom.new_labels(connection, len(opened)), strict=True))
+    numbers = dict(zip(batch.new, await mailroom.new_numbers(connection, len(batch.new)), strict=True))
     for old in list(batch.touched):
         new, file = labels.get(old, old), desk.files.pop(old)
         desk.sum_up(file, new, placement.size(old).ids)
@@ -403,7 +453,23 @@ async def _act(desk: Desk, placement: Placement, batch: _Batch) -> dict[int, int
     for file in desk.files.values():
         if file.buried:
             await _bury(desk, file)
-    return numbers
+    nodes = {each: Known(labels.get(k.thread, k.thread), k.borne, k.detached) for each, k in placed.nodes.items()}
+    return numbers, nodes
+
+
+async def _write_messages(
+    desk: Desk,
+    batch: _Batch,
+    numbers: Mapping[int, int],
+    letters: Sequence[_Letter],
+    stored: Mapping[bytes, int],
+    seen: Mapping[bytes, int],
+) -> None:
+    """Writes the new messages, and where each of the batch lies."""
+    rows = {each.id: each for file in desk.files.values() for each in file.letters if isinstance(each, NewMessage)}
+    new = {numbers[number]: rows[number] for number in batch.new}
+    await mailroom.store(desk.connection, desk.scope.id, new)
+    await _note_places(desk.connection, letters, stored, {identity: numbers[n] for identity, n in seen.items()})
 
 
 async def _bury(desk: Desk, file: File) -> None:

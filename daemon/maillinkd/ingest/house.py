@@ -2,40 +2,56 @@
 
 import asyncio
 import contextlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import chain
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import structlog
 
 from maillinkd.directory.item import Item, ItemRef
 from maillinkd.directory.lines import Change
-from maillinkd.ingest import again, catalogue, filing, hand
+from maillinkd.ingest import again, authors, catalogue, filing, hand, propose, sieve, undo
+from maillinkd.ingest.authors import Authenticate, Checks
 from maillinkd.ingest.desk import shown_id
 from maillinkd.ingest.filing import Arrival, Filed, Merged, Order, Place
 from maillinkd.ingest.hand import Refused
 from maillinkd.ingest.office import IMAP, SMART_BCC, Channel, Office
+from maillinkd.ingest.propose import Proposal
+from maillinkd.ingest.undo import Left, Undone
 from maillinkd.linker.decision import Trigger
-from maillinkd.mail.delivery import FolderBatch, FolderCursor, Received, TemporaryFailure
-from maillinkd.mail.forward import forwarded_addresses
+from maillinkd.mail.body import Body, Mode, read_body
+from maillinkd.mail.delivery import (
+    Fetched,
+    FolderBatch,
+    FolderCursor,
+    Parsed,
+    Received,
+    Run,
+    Stand,
+    TemporaryFailure,
+)
 from maillinkd.mail.header import split
-from maillinkd.mail.message import Message, Role, header_date, parse
-from maillinkd.mail.rewritten import content_ids
-from maillinkd.store import cursors, inbound, journal, mailroom, quarantine
+from maillinkd.mail.message import Message, Role, header_date, read, read_all
+from maillinkd.mail.verdict import Standing, Verdict
+from maillinkd.store import aliases, cursors, gmail, inbound, journal, ledger, mailroom, quarantine
+from maillinkd.store.aliases import Alias
 from maillinkd.store.database import Connection, Database
-from maillinkd.store.quarantine import UNAUTHENTICATED, UNKNOWN_SENDER, UNREADABLE, Held
+from maillinkd.store.inbound import Waiting
+from maillinkd.store.quarantine import UNAUTHENTICATED, UNREADABLE, Held
+from maillinkd.worker.parent import Worker, WorkerFailed, WorkerMissing
 
 COMMAND = "cli"
 """The instance under which commands stand in the journal."""
 _T = TypeVar("_T")
 Line = dict[str, Any]
-CHUNK = 500
+CHUNK = 2_000
 """Messages that are filed in one transaction."""
+CHUNK_BYTES = 4 << 20
+"""Bytes of whole messages that are."""
 SHARED_CHUNK = 50
 """The same while others want to write too: about 20 ms, so that they need not wait long."""
 CONSUME_CHUNK = 20
@@ -43,10 +59,14 @@ CONSUME_CHUNK = 20
 DECIDE_CHUNK = 50
 QUIET = 0.02
 """Seconds without new mail after which what came is filed."""
-BUSY = 0.2
+BUSY = 0.4
 """Seconds after which it is filed although more is coming."""
+MANY = 100
+"""Messages that are worth the way to the worker and back."""
 MAX_BATCH = 200
 """SMTP messages that one group commit makes durable."""
+
+_NONE_ASKED: Mapping[str, Alias] = {}
 
 log = structlog.get_logger("maillinkd.ingest")
 
@@ -58,6 +78,20 @@ class ImportSummary:
     read: int = 0
     new: int = 0
     quarantined: int = 0
+    filtered: Mapping[str, int] = field(default_factory=dict)
+    """Mails that were left out, by reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What came of reading again what could not be read."""
+
+    filed: int
+    distrusted: int
+    """Could be read, and is held for another reason now."""
+    unreadable: int
+    lines: Sequence[Line]
+    """Of the decisions on what was filed."""
 
 
 _Numbered = Sequence[tuple[int, Held]]
@@ -75,10 +109,22 @@ class _Act(Protocol):
 class House:
     """Files mail, applies what hands and the directory change, and tells every decision after it is committed."""
 
-    def __init__(self, database: Database, office: Office, *, instance: str, publish: Callable[[Line], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        office: Office,
+        *,
+        instance: str,
+        publish: Callable[[Line], None],
+        worker: Worker | None = None,
+    ) -> None:
+        """`worker`: where many messages are parsed; without one that is done here."""
         self.database = database
         self.office = office
         self._instance = instance
+        self._worker = worker
+        self.authenticate: Authenticate | None = None
+        """Checks authors of Smart Bcc mail (L14). Set by whoever receives such mail; without it none is believed."""
         self.publish = publish
         """Writes a decision line. Another takes its place when the daemon is told to reload. Raises OSError."""
         self.lines_are_due = False
@@ -87,6 +133,7 @@ class House:
         self._queue: list[tuple[Received, asyncio.Future[None]]] = []
         self._arrived = asyncio.Event()
         self._kept = asyncio.Event()
+        self._checks = Checks(self._kept.set)
         self._takes_mail = False
         self._taken_at = 0.0
 
@@ -154,41 +201,133 @@ class House:
         async with self.database.reading() as connection:
             return await cursors.known_uids(connection, mailbox, folder, uidvalidity, low, high)
 
+    async def settled(self, mailbox: str, folder: str, stand: Stand) -> None:
+        async with self._transaction() as connection:
+            await cursors.settle(connection, mailbox, folder, stand)
+
+    async def runs(self, mailbox: str, folder: str, uidvalidity: int, low: int, high: int) -> Sequence[Run]:
+        async with self.database.reading() as connection:
+            return await ledger.runs(connection, mailbox, folder, uidvalidity, low, high)
+
+    async def note_audit(self, mailbox: str, folder: str, missing: int) -> None:
+        async with self._transaction() as connection:
+            await ledger.note_audit(connection, mailbox, folder, missing, datetime.now(UTC))
+
     async def file(self, batch: FolderBatch) -> None:
         """Files what a FETCH brought; the transaction that files the last of it moves the folder's cursor.
 
         Where a crash comes in between, what was filed is met again and known (T11).
         """
-        slices = list(_groups(batch.messages, self._chunk())) or [[]]
-        *early, last = [replace(batch, messages=tuple(each)) for each in slices]
-        for each in early:
-            await self._file(replace(each, gone=()), last=False)
-        await self._file(replace(batch, messages=last.messages), last=True)
+        parsed = await (batch.reading or self.begin_reading(batch.messages))
+        mails = list(zip(batch.messages, parsed, strict=True))
+        slices = _slices(mails, self._chunk()) or [[]]
+        for each in slices[:-1]:
+            await self._file(batch, each, last=False)
+        await self._file(batch, slices[-1], last=True)
+
+    def begin_reading(self, messages: Sequence[Fetched]) -> Awaitable[Sequence[Parsed]]:
+        """Parses and compresses what a FETCH brought while other things go on: in the worker, and in a thread."""
+        return asyncio.ensure_future(self._prepare(messages))
+
+    async def _prepare(self, messages: Sequence[Fetched]) -> Sequence[Parsed]:
+        reading = self._read([(each.headers, each.received_at, each.size) for each in messages])
+        if all(each.raw is None for each in messages):
+            return [Parsed(message, None) for message in await reading]
+        packing = asyncio.to_thread(mailroom.pack, [each.raw for each in messages])
+        return [Parsed(*both) for both in zip(*await asyncio.gather(reading, packing), strict=True)]
+
+    async def _read(self, mails: Sequence[tuple[bytes, datetime, int]]) -> Sequence[Message | str]:
+        """Each as a message, or why it cannot be read."""
+        if self._worker is not None and len(mails) >= MANY:
+            try:
+                return await self._worker.call(read_all, mails)
+            except WorkerFailed as error:
+                log.warning("mail is read without the worker", messages=len(mails), error=str(error))
+        return read_all(mails)
+
+    async def _read_body(self, raw: bytes, forwarded: Mode, sought: Message | None) -> Body:
+        """Full MIME parsing, in the worker. Raises WorkerFailed where it cannot be read in time, or at all; and
+        TemporaryFailure where there is no worker to be had."""
+        if forwarded == "off" and sought is None:
+            return Body()
+        if self._worker is None:
+            try:
+                return read_body(raw, forwarded, sought)
+            except Exception as error:
+                raise WorkerFailed(f"{type(error).__name__}: {error}") from error
+        try:
+            return await self._worker.call(read_body, raw, forwarded, sought)
+        except WorkerMissing as error:
+            raise TemporaryFailure(str(error)) from error
+
+    async def _content_ids(self, owner: str, message: Message, raw: bytes | None) -> tuple[str, ...]:
+        """T12: for mail whose From is the owner's, and whose text is at hand. Raises as `_read_body`."""
+        if raw is None or not _wants_content_ids(self.office, owner, message):
+            return ()
+        return (await self._read_body(raw, "off", message)).content_ids
 
     def _chunk(self) -> int:
         return SHARED_CHUNK if self._takes_mail or self.database.is_shared() else CHUNK
 
-    async def _file(self, batch: FolderBatch, *, last: bool) -> None:
+    async def _file(self, batch: FolderBatch, mails: Sequence[tuple[Fetched, Parsed]], *, last: bool) -> None:
         owner = self.office.owner_of_mailbox(batch.mailbox)
         order = Order.FIRST_SYNC if batch.first_sync else Order.NOW
-        parsed: list[tuple[int, Arrival]] = []
+        read: dict[int, tuple[Fetched, Message]] = {}
         unread: list[tuple[int, Held]] = []
-        for each in batch.messages:
+        marks = {each.uid: each.gmail for each, _ in mails if each.gmail is not None}
+        drafts = {uid for uid, each in marks.items() if each.is_draft}
+        packed = {each.uid: parsed.packed for each, parsed in mails}
+        for each, (message, _) in mails:
+            if each.uid in drafts:
+                continue
             content = each.raw if each.raw is not None else each.headers
-            message = _read(each.headers, each.received_at, each.size) if content else "the server does not give it"
-            if isinstance(message, Message):
-                ids = _content_ids(self.office, owner, message, each.raw)
-                parsed.append((each.uid, Arrival(message, each.raw, each.size, batch.mailbox, content_ids=ids)))
+            if isinstance(message, Message) and content:
+                read[each.uid] = each, message
             else:
-                unread.append((each.uid, _unreadable(IMAP, content, each.received_at, each.size, message)))
+                why = message if isinstance(message, str) else "the server does not give it"
+                log.error("message could not be read", folder=batch.folder, uid=each.uid, error=why)
+                unread.append((each.uid, _unreadable(IMAP, content, each.received_at, each.size, why)))
+
+        unwanted = sieve.reasons(self.office, owner, {uid: message for uid, (_, message) in read.items()})
+        content_ids: dict[int, tuple[str, ...]] = {}
+        for uid, (each, message) in list(read.items()):
+            if uid in unwanted or each.raw is None or sieve.without_body(self.office, message):
+                continue
+            try:
+                content_ids[uid] = await self._content_ids(owner, message, each.raw)
+            except WorkerFailed as error:
+                log.error("message could not be read", folder=batch.folder, uid=uid, error=str(error))  # noqa: TRY400
+                held = _suspect(message, each.size, each.raw)
+                unread.append((uid, replace(held, error=str(error))))
+                del read[uid]
 
         async def act(connection: Connection, numbers: Collection[int], held: _Numbered, *, done: bool) -> list[Line]:
-            cursor = batch.cursor if done and last else None
-            folder = await cursors.move(connection, batch.mailbox, batch.folder, cursor)
+            accounted: list[tuple[int, int | None, str]] = [(uid, None, cursors.DRAFT) for uid in drafts if done]
+            done = done and last
+            folder = await cursors.move(connection, batch.mailbox, batch.folder, batch.cursor if done else None)
             validity = batch.cursor.uidvalidity
-            arrivals = [
-                replace(arrival, place=Place(folder, validity, uid)) for uid, arrival in parsed if uid in numbers
-            ]
+            out = await sieve.not_stored(connection, owner, {uid: read[uid][1] for uid in numbers if uid in unwanted})
+            labelled = {uid: marks[uid] for uid in numbers if uid in marks and uid not in out}
+            known = await gmail.known(connection, batch.mailbox, owner, IMAP, labelled.values())
+            arrivals = []
+            for uid in numbers:
+                if uid in out:
+                    continue
+                fetched, message = read[uid]
+                stored_as = known.get(labelled[uid].message_id) if uid in labelled else None
+                arrival = Arrival(
+                    message,
+                    fetched.raw,
+                    fetched.size,
+                    batch.mailbox,
+                    Place(folder, validity, uid),
+                    content_ids=content_ids.get(uid, ()),
+                    stored_as=stored_as,
+                    packed=packed[uid],
+                )
+                if fetched.raw is not None and sieve.without_body(self.office, message):
+                    arrival = arrival._replace(raw=None, packed=None)
+                arrivals.append(arrival)
             filed = await filing.file_messages(
                 connection, self.office, owner, IMAP, arrivals, instance=self._instance, order=order
             )
@@ -199,44 +338,51 @@ class House:
                     for uid, each in held
                 ],
             )
-            await cursors.record(connection, folder, validity, [(uid, None, cursors.QUARANTINED) for uid, _ in held])
+            accounted += [(uid, None, cursors.QUARANTINED) for uid, _ in held]
+            accounted += [(uid, None, unwanted[uid].disposition) for uid in out]
+            await cursors.record(connection, folder, validity, accounted)
+            await gmail.record(connection, folder, validity, labelled)
             if batch.gone and done:
                 await cursors.gone(connection, folder, validity, batch.gone)
             return filed.lines
 
-        parsed.sort(key=lambda each: each[1].message.sent_at)
-        headers = {each.uid: each.headers for each in batch.messages}
-        suspects = {uid: _suspect(IMAP, arrival, arrival.raw or headers[uid]) for uid, arrival in parsed}
-        await self._filed_but_for(act, suspects, unread)
+        def suspect(uid: int) -> Held:
+            fetched, message = read[uid]
+            return _suspect(message, fetched.size, fetched.raw or fetched.headers)
 
-    async def _filed_but_for(self, act: _Act, suspects: Mapping[int, Held], held: _Numbered = ()) -> int:
+        await self._filed_but_for(act, sorted(read, key=lambda uid: read[uid][1].sent_at), suspect, unread)
+
+    async def _filed_but_for(
+        self, act: _Act, numbers: Sequence[int], suspect: Callable[[int], Held], held: _Numbered = ()
+    ) -> int:
         """Files a batch in one transaction, and tells what was decided. Returns how many mails were set aside.
 
         Where it fails by a fault of ours, each mail is filed by itself, in the order given: one that fails goes to
-        quarantine with its bytes and the error, the others go through. `held`: mail that goes there anyway.
+        quarantine as `suspect` says, with the error, the others go through. `held`: mail that goes there anyway.
         """
         try:
             async with self._transaction() as connection:
-                lines = await act(connection, suspects.keys(), held, done=True)
+                lines = await act(connection, numbers, held, done=True)
         except (TemporaryFailure, Refused):
             raise
         except Exception:
-            if not suspects:
+            if not numbers:
                 raise
-            log.exception("batch failed; filing its mails one by one", messages=len(suspects))
+            log.exception("batch failed; filing its mails one by one", messages=len(numbers))
         else:
             self._tell(lines)
             return len(held)
         bad = list(held)
-        for number, suspect in suspects.items():
+        for number in numbers:
             try:
                 async with self._transaction() as connection:
-                    lines = await act(connection, {number}, (), done=False)
+                    lines = await act(connection, (number,), (), done=False)
             except TemporaryFailure:
                 raise
             except Exception as error:
-                log.exception("mail set aside", message_id=suspect.message_id)
-                bad.append((number, replace(suspect, error=f"{type(error).__name__}: {error}")))
+                found = suspect(number)
+                log.exception("mail set aside", message_id=found.message_id)
+                bad.append((number, replace(found, error=f"{type(error).__name__}: {error}")))
             else:
                 self._tell(lines)
         async with self._transaction() as connection:
@@ -272,8 +418,7 @@ class House:
     async def _keep(self, group: Sequence[tuple[Received, asyncio.Future[None]]]) -> None:
         waiting = [future for _, future in group]
         try:
-            async with self.database.transaction() as connection:
-                await inbound.keep(connection, [received for received, _ in group])
+            await inbound.keep(self.database, [received for received, _ in group])
         except TemporaryFailure as failure:
             for future in waiting:
                 if not future.done():
@@ -301,6 +446,12 @@ class House:
 
     async def file_what_was_kept(self) -> None:
         """Files inbound mail, oldest first, until cancelled; begins with what an earlier process left."""
+        try:
+            await self._file_what_was_kept()
+        finally:
+            await self._checks.stop()
+
+    async def _file_what_was_kept(self) -> None:
         while True:
             self._kept.clear()
             try:
@@ -328,18 +479,25 @@ class House:
             await asyncio.sleep(QUIET)
 
     async def file_inbound(self) -> int:
-        """Files a batch of inbound mail in one transaction. Returns how many there were."""
+        """Files a batch of inbound mail in one transaction. Returns how many there were.
+
+        Mail whose author is still being checked stays; it is asked for again when that is done.
+        """
         async with self.database.reading() as connection:
-            waiting = await inbound.waiting(connection, CONSUME_CHUNK)
+            waiting = await inbound.waiting(
+                connection, CONSUME_CHUNK, due=datetime.now(UTC), but=self._checks.unfinished
+            )
+            asked = await self._read_aliases(connection, [each.received for each in waiting])
         if not waiting:
             return 0
+        received = await self._authenticated(waiting, asked)
+        if not received:
+            return len(waiting) if self._checks.room > 0 else 0
         trusted = not self.office.settings.smart_bcc.require_authentication
-        received = {each.number: each.received for each in waiting}
-        sorted_ = {number: _sort(self.office, each, trusted=trusted) for number, each in received.items()}
-        suspects = {
-            number: _held_from(each, received[number], UNREADABLE, "")
-            for number, each in sorted(sorted_.items(), key=lambda pair: pair[1].sent_at)
-        }
+        sorted_ = {number: await self._sort(each, asked, trusted=trusted) for number, each in received.items()}
+
+        def suspect(number: int) -> Held:
+            return _held_from(sorted_[number], received[number], UNREADABLE, "")
 
         async def act(connection: Connection, numbers: Collection[int], held: _Numbered, *, done: bool) -> list[Line]:
             taken = [each for number, each in sorted_.items() if number in numbers]
@@ -348,12 +506,106 @@ class House:
             await inbound.filed(connection, {*numbers, *(number for number, _ in held)})
             return filed.lines
 
-        await self._filed_but_for(act, suspects)
+        await self._filed_but_for(act, sorted(sorted_, key=lambda number: sorted_[number].sent_at), suspect)
         for each in sorted_.values():
             if each.held is not None:
                 id_ = shown_id(each.held.message_id)
-                log.warning("quarantined", reason=each.held.reason, message_id=id_, channel=SMART_BCC)
+                facts = each.held.verdict.words if each.held.verdict is not None else {}
+                log.warning("quarantined", reason=each.held.reason, message_id=id_, channel=SMART_BCC, **facts)
+            if each.confirms:
+                log.info("alias confirmed", alias=each.confirms, user=each.owner)
         return len(waiting)
+
+    async def vouch(self, received: Received) -> Received | None:
+        """Checks the author before a mail is taken: the mail with what was found; None if he may not write to us.
+
+        Raises TemporaryFailure where DNS or the database fails.
+        """
+        async with self.database.reading() as connection:
+            asked = await self._read_aliases(connection, [received])
+        judged = self._judge(received, asked)
+        if judged is not None and judged.unchecked and self.authenticate is not None:
+            received = replace(received, verdict=await self.authenticate(received))
+            judged = self._judge(received, asked)
+        if judged is not None and judged.unchecked:
+            raise TemporaryFailure(f"the author cannot be checked: {received.verdict or 'nobody checks here'}")
+        return None if judged is not None and judged.reason else received
+
+    def _judge(self, received: Received, asked: Mapping[str, Alias]) -> authors.Judged | None:
+        """Whose mail it is; None if it cannot be read."""
+        message = read(split(received.raw)[0], received.received_at, len(received.raw))
+        trusted = not self.office.settings.smart_bcc.require_authentication
+        if not isinstance(message, Message):
+            return None
+        return authors.judge(self.office, received, message, asked, trusted=trusted)
+
+    async def _authenticated(self, waiting: Sequence[Waiting], asked: Mapping[str, Alias]) -> dict[int, Received]:
+        """Those of the mails that can be filed or held, with what the check of their authors came to."""
+        ready: dict[int, Received] = {}
+        unchecked: list[Waiting] = []
+        for each in waiting:
+            judged = self._judge(each.received, asked)
+            if judged is not None and judged.unchecked:
+                unchecked.append(each)
+            else:
+                ready[each.number] = each.received
+        if not unchecked:
+            return ready
+        verdicts = await self._checks.of(unchecked, self.authenticate or _nobody_checks)
+        for each in unchecked:
+            verdict = verdicts.get(each.number)
+            if verdict is not None and verdict.standing is Standing.TEMPORARY:
+                verdict = await self._put_off(each, verdict)
+            if verdict is not None:
+                ready[each.number] = replace(each.received, verdict=verdict)
+        return ready
+
+    async def _put_off(self, mail: Waiting, verdict: Verdict) -> Verdict | None:
+        """Lets a mail wait for DNS, and returns nothing; or gives it up."""
+        until = authors.next_try(mail, datetime.now(UTC))
+        if until is None:
+            return replace(verdict, standing=Standing.FAIL, why=f"given up: {verdict.why}")
+        async with self._transaction() as connection:
+            await inbound.put_off(connection, mail.number, mail.tries + 1, until)
+        facts = verdict.words | {"until": until.isoformat(timespec="seconds")}
+        log.warning("mail waits: its author cannot be checked", tries=mail.tries + 1, **facts)
+        return None
+
+    async def refresh_aliases(self) -> None:
+        """Takes over the aliases that were confirmed or removed, here or by a command. Raises TemporaryFailure."""
+        async with self.database.reading() as connection:
+            await self._read_aliases(connection)
+
+    async def _read_aliases(self, connection: Connection, mails: Sequence[Received] = ()) -> Mapping[str, Alias]:
+        """Takes the confirmed aliases over; returns those that wait for these mails, by token."""
+        confirmed = await aliases.confirmed(connection)
+        if confirmed != self.office.aliases:
+            self.office = replace(self.office, aliases=confirmed)
+        return await authors.asked_for(connection, self.office, mails, datetime.now(UTC))
+
+    async def _sort(
+        self, received: Received, asked: Mapping[str, Alias] = _NONE_ASKED, *, trusted: bool, owner: str | None = None
+    ) -> "_Sorted":
+        """L14, L15: whose mail it is, and who is in it; or why it goes to quarantine.
+
+        Raises TemporaryFailure where there is no worker to be had.
+        """
+        try:
+            found = _sort_readable(self.office, received, asked, trusted=trusted, owner=owner)
+            if found.arrival is None:
+                return found
+            message = found.arrival.message
+            sought = message if _wants_content_ids(self.office, found.owner, message) else None
+            body = await self._read_body(received.raw, found.forwarded, sought)
+        except TemporaryFailure:
+            raise
+        except Exception as error:
+            log.exception("message could not be read", size=len(received.raw))
+            why = str(error) if isinstance(error, WorkerFailed) else f"{type(error).__name__}: {error}"
+            held = _unreadable(SMART_BCC, received.raw, received.received_at, len(received.raw), why)
+            return _Sorted(received.received_at, held=_in_envelope(held, received))
+        forwarded = tuple((each.address, each.evidence) for each in body.forwarded)
+        return replace(found, arrival=found.arrival._replace(forwarded=forwarded, content_ids=body.content_ids))
 
     async def _file_sorted(self, connection: Connection, mails: Iterable["_Sorted"]) -> Filed:
         """Files Smart Bcc mail, each in its owner's scope, and holds what is to be held."""
@@ -361,17 +613,26 @@ class House:
         stored = 0
         by_owner = defaultdict[str, list[Arrival]](list)
         held = []
+        mails = list(mails)
+        unmarked = {each.digest for each in mails if each.digest}
+        filed_before = await inbound.known(connection, unmarked) if unmarked else set()
+        filed_now = set[bytes]()
         for each in mails:
+            if each.confirms:
+                await aliases.confirm(connection, each.confirms, datetime.now(UTC))
             if each.held is not None:
                 held.append(each.held)
-            elif each.arrival is not None:
+            elif each.arrival is not None and each.digest not in filed_before | filed_now:
                 by_owner[each.owner].append(each.arrival)
+                filed_now |= {each.digest} & unmarked
         for owner, arrivals in sorted(by_owner.items()):
             filed = await filing.file_messages(
                 connection, self.office, owner, SMART_BCC, arrivals, instance=self._instance
             )
             lines += filed.lines
             stored += filed.stored
+        if filed_now:
+            await inbound.remember(connection, filed_now, datetime.now(UTC))
         await quarantine.hold(connection, held)
         return Filed(lines, stored)
 
@@ -393,22 +654,30 @@ class House:
         owner = self.office.owner_of_mailbox(mailbox)
         keep_raw = self.office.settings.mailboxes[mailbox].store == "full"
         read = new = quarantined = 0
+        filtered = Counter[str]()
         merged: list[Merged] = []
-        groups = _groups(mails, self._chunk())
-        first, second = next(groups, []), next(groups, None)
-        order = Order.NOW if second is None else Order.LATER
-        for group in chain([first], [second] if second is not None else [], groups):
+        order: Order | None = None
+        async for group, more in self._read_in_groups(mails):
+            order = order or (Order.LATER if more else Order.NOW)
             arrivals: dict[int, Arrival] = {}
             unread: list[tuple[int, Held]] = []
-            for number, (raw, received_at) in enumerate(group):
-                message = _read_mail(raw, received_at)
+            for number, (mail, message) in enumerate(group):
                 if isinstance(message, Message):
-                    kept = raw if keep_raw else None
-                    ids = _content_ids(self.office, owner, message, kept)
-                    arrivals[number] = Arrival(message, kept, len(raw), mailbox, content_ids=ids)
+                    kept = mail.raw if keep_raw and not sieve.without_body(self.office, message) else None
+                    try:
+                        ids = await self._content_ids(owner, message, kept)
+                    except WorkerFailed as error:
+                        held = replace(_suspect(message, len(mail.raw), mail.raw), error=str(error))
+                        unread.append((number, held))
+                    else:
+                        arrivals[number] = Arrival(message, kept, len(mail.raw), mailbox, content_ids=ids)
                 else:
-                    when = received_at or datetime.now(UTC)
-                    unread.append((number, _unreadable(IMAP, raw, when, len(raw), message)))
+                    unread.append((number, _unreadable(IMAP, mail.raw, mail.received_at, len(mail.raw), message)))
+            for _, each in unread:
+                log.error("message could not be read", mailbox=mailbox, error=each.error)
+
+            messages = {number: each.message for number, each in arrivals.items()}
+            unwanted = sieve.reasons(self.office, owner, messages)
 
             async def act(
                 connection: Connection,
@@ -417,25 +686,52 @@ class House:
                 *,
                 done: bool,
                 arrivals: Mapping[int, Arrival] = arrivals,
+                unwanted: Mapping[int, sieve.Filtered] = unwanted,
+                order: Order = order,
             ) -> list[Line]:
                 nonlocal new
-                some = [arrivals[number] for number in numbers]
+                asked = {number: arrivals[number].message for number in numbers if number in unwanted}
+                out = await sieve.not_stored(connection, owner, asked)
+                some = [arrivals[number] for number in numbers if number not in out]
                 filed = await filing.file_messages(
                     connection, self.office, owner, IMAP, some, instance=self._instance, order=order
                 )
-                await quarantine.hold(connection, [replace(each, digest=_digest(each, 0, 0)) for _, each in held])
+                folder = await cursors.imported_folder(connection, mailbox) if held else None
+                await quarantine.hold(
+                    connection, [replace(each, folder=folder, digest=_digest(each, 0, 0)) for _, each in held]
+                )
                 new += filed.stored
+                filtered.update(str(unwanted[number]) for number in out)
                 merged.extend(filed.merged)
                 return filed.lines
 
-            ranked = sorted(arrivals.items(), key=lambda each: each[1].message.sent_at)
-            suspects = {number: _suspect(IMAP, arrival, group[number][0]) for number, arrival in ranked}
-            quarantined += await self._filed_but_for(act, suspects, unread)
+            def suspect(
+                number: int,
+                group: Sequence[tuple[_Mail, Message | str]] = group,
+                arrivals: Mapping[int, Arrival] = arrivals,
+            ) -> Held:
+                return _suspect(arrivals[number].message, arrivals[number].size, group[number][0].raw)
+
+            sent = {number: arrival.message.sent_at for number, arrival in arrivals.items()}
+            quarantined += await self._filed_but_for(act, sorted(sent, key=sent.__getitem__), suspect, unread)
             read += len(group)
             progress(len(group))
         await self._decide_what_was_placed(merged)
         await self.note_told()
-        return ImportSummary(read, new, quarantined)
+        return ImportSummary(read, new, quarantined, filtered)
+
+    async def _read_in_groups(
+        self, mails: Iterable[tuple[bytes, datetime | None]]
+    ) -> AsyncIterator[tuple[list[tuple["_Mail", Message | str]], bool]]:
+        """Mails with what was read of them, and whether there are more: the next group is read meanwhile."""
+        found = (_Mail(raw, received_at or _date(raw)) for raw, received_at in mails)
+        groups = _groups(found, self._chunk())
+        group = next(groups, None)
+        while group is not None:
+            reading = asyncio.create_task(self._read([(split(raw)[0], when, len(raw)) for raw, when in group]))
+            following = next(groups, None)
+            yield list(zip(group, await reading, strict=True)), following is not None
+            group = following
 
     async def finish_imports(self) -> None:
         """Decides threads whose messages were placed by an import that was cut off; not while another one is on."""
@@ -478,7 +774,7 @@ class House:
         sorted_: list[tuple[_Sorted, Received]] = []
         for raw, received_at in mails:
             received = Received(sender, tuple(recipients), raw, received_at or _date(raw))
-            sorted_.append((_sort(self.office, received, trusted=True), received))
+            sorted_.append((await self._sort(received, trusted=True), received))
             read += 1
         sorted_.sort(key=lambda each: each[0].sent_at)
         for group in _groups(sorted_, SHARED_CHUNK):
@@ -497,8 +793,10 @@ class House:
                 new += filed.stored
                 return filed.lines
 
-            suspects = {n: _held_from(each, received, UNREADABLE, "") for n, (each, received) in enumerate(group)}
-            quarantined += await self._filed_but_for(act, suspects)
+            def suspect(number: int, group: Sequence[tuple[_Sorted, Received]] = group) -> Held:
+                return _held_from(*group[number], UNREADABLE, "")
+
+            quarantined += await self._filed_but_for(act, range(len(group)), suspect)
             quarantined += sum(each.held is not None for each, _ in group)
             progress(len(group))
         await self.note_told()
@@ -525,6 +823,54 @@ class House:
         async with self._transaction() as connection:
             lines = await hand.unlink(connection, self.office, user, threads, ref, instance=self._instance)
         self._tell(lines)
+        return lines
+
+    async def undo(self, user: str, batch: int, progress: Callable[[int], None]) -> Undone:
+        """Takes back a batch of changes, as a batch; see ingest.undo. Raises NotPermitted or Refused."""
+        async with self.database.reading() as connection:
+            decisions = await undo.decisions_of(connection, self.office, user, batch)
+        number: int | None = None
+        lines: list[Line] = []
+        left: list[Left] = []
+        for some in _groups(decisions, DECIDE_CHUNK):
+            async with self._transaction() as connection:
+                found, number = await undo.undo(connection, self.office, user, some, number, instance=self._instance)
+            self._tell(found.lines)
+            lines += found.lines
+            left += found.left
+            progress(len(some))
+        await self.note_told()
+        return Undone(lines, left)
+
+    async def propose(self, item: ItemRef | None, owner: str | None) -> list[Proposal]:
+        """L25: threads that might be linked to an item that came later, or without `item` to any open one.
+
+        `owner`: theirs alone. Raises Refused for an item that is unknown, deleted, or no deal, lead or project.
+        """
+        async with self.database.reading() as connection:
+            if item is None:
+                return await propose.of_all(connection, self.office, owner)
+            return await propose.of_item(connection, self.office, item, owner)
+
+    async def link_proposed(
+        self, user: str, choices: Mapping[int, ItemRef], progress: Callable[[int], None]
+    ) -> list[Line]:
+        """Links threads to what was proposed for them, as one batch; see ingest.propose.link.
+
+        Raises NotPermitted, before anything has changed.
+        """
+        async with self.database.reading() as connection:
+            await hand.permitted(connection, self.office, user, choices)
+        lines: list[Line] = []
+        for some in _groups(choices, DECIDE_CHUNK):
+            batch = lines[0]["batch"] if lines else None
+            chosen = {thread: choices[thread] for thread in some}
+            async with self._transaction() as connection:
+                found = await propose.link(connection, self.office, user, chosen, batch, instance=self._instance)
+            self._tell(found)
+            lines += found
+            progress(len(some))
+        await self.note_told()
         return lines
 
     async def decide(
@@ -559,52 +905,113 @@ class House:
 
         Raises Refused for an unknown number, a mail that still cannot be read, or one whose owner is not clear.
         """
-        async with self._transaction() as connection:
+        async with self.database.reading() as connection:
             held = await quarantine.get(connection, number)
-            if held is None:
-                raise Refused(f"there is no mail {number} in quarantine")
-            who, channel, arrival = self._released(held, owner)
+        if held is None:
+            raise Refused(f"there is no mail {number} in quarantine")
+        who, channel, arrival = await self._released(held, owner)
+        return await self._file_held(number, who, channel, arrival, Trigger.RELEASE)
+
+    async def retry(self, progress: Callable[[int], None]) -> Retried:
+        """Reads all mail again that lies in quarantine because it could not be read, and files what can be.
+
+        What is read and not trusted stays there, with that reason.
+        """
+        lines: list[Line] = []
+        filed = distrusted = unreadable = 0
+        async with self.database.reading() as connection:
+            numbers = await quarantine.unreadable(connection)
+        for number in numbers:
+            async with self.database.reading() as connection:
+                held = await quarantine.get(connection, number)
+            if held is None:  # dropped meanwhile
+                continue
+            who, channel, found = await self._read_again(held)
+            if isinstance(found, Held):
+                async with self._transaction() as connection:
+                    await quarantine.change(connection, number, found)
+                distrusted += found.reason != UNREADABLE
+                unreadable += found.reason == UNREADABLE
+            else:
+                try:
+                    lines += await self._file_held(number, who, channel, found, Trigger.MESSAGE)
+                except (TemporaryFailure, Refused):
+                    raise
+                except Exception:
+                    log.exception("mail stays in quarantine", number=number)
+                    unreadable += 1
+                else:
+                    filed += 1
+            progress(1)
+        await self.note_told()
+        return Retried(filed, distrusted, unreadable, lines)
+
+    async def _read_again(self, held: Held) -> tuple[str, Channel, Arrival | Held]:
+        """A mail as it would be filed, or as it is to be held."""
+        if held.channel == SMART_BCC:
+            trusted = not self.office.settings.smart_bcc.require_authentication
+            found = await self._sort(_received(held), trusted=trusted)
+            if found.arrival is not None:
+                return found.owner, SMART_BCC, found.arrival
+            return "", SMART_BCC, found.held or held
+        try:
+            return await self._released(held, None)
+        except Refused as refused:
+            return "", IMAP, replace(held, error=str(refused))
+
+    async def _file_held(
+        self, number: int, who: str, channel: Channel, arrival: Arrival, trigger: Trigger
+    ) -> list[Line]:
+        async with self._transaction() as connection:
+            if not await quarantine.drop(connection, number):
+                raise Refused(f"mail {number} is no longer in quarantine")
             filed = await filing.file_messages(
-                connection,
-                self.office,
-                who,
-                channel,
-                [arrival],
-                instance=self._instance,
-                trigger=Trigger.RELEASE,
+                connection, self.office, who, channel, [arrival], instance=self._instance, trigger=trigger
             )
-            await quarantine.drop(connection, number)
         self._tell(filed.lines)
         return filed.lines
 
-    def _released(self, held: Held, owner: str | None) -> tuple[str, Channel, Arrival]:
+    async def _released(self, held: Held, owner: str | None) -> tuple[str, Channel, Arrival]:
         if held.channel == SMART_BCC:
-            received = Received(held.sender, held.recipients, held.raw, held.received_at)
-            return self._released_bcc(held, received, owner)
+            return await self._released_bcc(held, _received(held), owner)
         if held.mailbox is None or held.mailbox not in self.office.settings.mailboxes:
             raise Refused(f"the mailbox of mail {held.number} is not in the configuration")
         headers, _ = split(held.raw)
-        message = _read(headers, held.received_at, held.size)
+        message = read(headers, held.received_at, held.size)
         if not isinstance(message, Message):
             raise Refused(f"mail {held.number} still cannot be read: {message}")
         place = None
         if held.folder is not None and held.uidvalidity is not None and held.uid is not None:
             place = Place(held.folder, held.uidvalidity, held.uid)
-        arrival = Arrival(message, None, held.size, held.mailbox, place)
-        return self.office.owner_of_mailbox(held.mailbox), IMAP, arrival
+        owner = self.office.owner_of_mailbox(held.mailbox)
+        raw, ids = None, tuple[str, ...]()
+        if self.office.settings.mailboxes[held.mailbox].store == "full" and len(held.raw) == held.size:
+            raw = held.raw
+            try:
+                ids = await self._content_ids(owner, message, raw)
+            except WorkerFailed as error:
+                raise Refused(f"mail {held.number} still cannot be read: {error}") from error
+        return owner, IMAP, Arrival(message, raw, held.size, held.mailbox, place, content_ids=ids)
 
-    def _released_bcc(self, held: Held, received: Received, owner: str | None) -> tuple[str, Channel, Arrival]:
+    async def _released_bcc(self, held: Held, received: Received, owner: str | None) -> tuple[str, Channel, Arrival]:
         who = owner or self.office.owner_of_address(held.author)
         if who is None:
             author = held.author or "nobody"
             raise Refused(f"mail {held.number} is from {author}, who is no user: say whose it is with --owner USER")
         if who not in self.office.settings.users:
             raise Refused(f"there is no user {who!r} in the configuration")
-        found = _sort(self.office, received, trusted=True, owner=who)
+        found = await self._sort(received, trusted=True, owner=who)
         if found.arrival is None:
             reason = found.held.error or found.held.reason if found.held else "unknown"
             raise Refused(f"mail {held.number} cannot be filed: {reason}")
         return who, SMART_BCC, found.arrival
+
+
+class _Mail(NamedTuple):
+    """A mail that came as a file."""
+
+    raw: bytes
+    received_at: datetime
 
 
 class _Rehearsal(Exception):
@@ -613,7 +1020,7 @@ class _Rehearsal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Sorted:
-    """What is to become of a mail that came by SMTP: one of arrival and held."""
+    """What is to become of a mail that came by SMTP: one of arrival and held, or neither if it confirms an alias."""
 
     sent_at: datetime
     owner: str = ""
@@ -621,88 +1028,78 @@ class _Sorted:
     held: Held | None = None
     author: str = ""
     message_id: str = ""
+    forwarded: Mode = "off"
+    """Where the persons of a forward are still to be sought (L15)."""
+    digest: bytes = b""
+    """Of envelope and bytes, where nothing else tells the mail from its retry."""
+    confirms: str = ""
+    """The alias of the owner that it confirms."""
 
 
-def _sort(office: Office, received: Received, *, trusted: bool, owner: str | None = None) -> _Sorted:
-    """L14, L15: whose mail it is, and who is in it; or why it goes to quarantine."""
-    try:
-        return _sort_readable(office, received, trusted=trusted, owner=owner)
-    except Exception as error:
-        log.exception("message could not be read", size=len(received.raw))
-        why = f"{type(error).__name__}: {error}"
-        held = _unreadable(SMART_BCC, received.raw, received.received_at, len(received.raw), why)
-        return _Sorted(received.received_at, held=_in_envelope(held, received))
-
-
-def _sort_readable(office: Office, received: Received, *, trusted: bool, owner: str | None) -> _Sorted:
+def _sort_readable(
+    office: Office, received: Received, asked: Mapping[str, Alias], *, trusted: bool, owner: str | None
+) -> _Sorted:
     headers, _ = split(received.raw)
-    message = _read(headers, received.received_at, len(received.raw))
+    message = read(headers, received.received_at, len(received.raw))
     if not isinstance(message, Message):
         held = _unreadable(SMART_BCC, received.raw, received.received_at, len(received.raw), message)
         return _Sorted(received.received_at, held=_in_envelope(held, received))
-    authors = [each.address for each in message.participants if each.role is Role.FROM]
-    author = authors[0] if len(authors) == 1 else ""
+    senders = [each.address for each in message.participants if each.role is Role.FROM]
+    author = senders[0] if len(senders) == 1 else ""
     found = _Sorted(message.sent_at, author=author, message_id=message.message_id)
-    if not trusted:
-        return replace(found, held=_held_from(found, received, UNAUTHENTICATED, "SPF and DKIM are not checked yet"))
-    who = owner or office.owner_of_address(author)
-    if who is None:
-        error = f"{author or 'nobody'} is no user's address"
-        return replace(found, held=_held_from(found, received, UNKNOWN_SENDER, error))
+    judged = authors.Judged(owner) if owner else authors.judge(office, received, message, asked, trusted=trusted)
+    if judged.reason or judged.unchecked:
+        reason, error = judged.reason or UNAUTHENTICATED, judged.error or "not checked"
+        return replace(found, held=_held_from(found, received, reason, error))
+    who = judged.owner
     targets = [office.recipient(recipient) for recipient in received.recipients]
-    if not any(targets):
-        error = "none of its recipients is a Smart Bcc address any more"
+    lasting = [target for target in targets if target is not None and not target.alias]
+    if judged.confirms and not lasting:
+        return replace(found, owner=who, confirms=judged.confirms)
+    if not lasting:
+        error = "its one-time address was used, or is void" if any(targets) else _NO_ADDRESS
         return replace(found, held=_held_from(found, received, "smart_bcc_unknown_recipient", error))
-    named = tuple(target.item for target in targets if target is not None and target.item is not None)
+    found = replace(found, confirms=judged.confirms)
+    named = tuple(target.item for target in lasting if target.item is not None)
     external = any(not office.is_internal(office.compared(each.address)) for each in message.participants)
     visible = any(
         each.role in (Role.TO, Role.CC) and office.recipient(each.address) is not None
         for each in message.participants
     )
-    forwarded = () if external else forwarded_addresses(received.raw, office.forwarded)
-    arrival = Arrival(
-        message,
-        received.raw,
-        len(received.raw),
-        named=named,
-        forwarded=tuple((each.address, each.evidence) for each in forwarded),
-        content_ids=_content_ids(office, who, message, received.raw),
-        is_forward=visible and not external,
+    arrival = Arrival(message, received.raw, len(received.raw), named=named, is_forward=visible and not external)
+    unmarked = message.made_id and message.date is None
+    return replace(
+        found,
+        owner=who,
+        arrival=arrival,
+        forwarded="off" if external else office.forwarded,
+        digest=inbound.digest_of(received) if unmarked else b"",
     )
-    return replace(found, owner=who, arrival=arrival)
 
 
-def _content_ids(office: Office, owner: str, message: Message, raw: bytes | None) -> tuple[str, ...]:
-    """T12: for mail whose From is the owner's, and whose text is at hand."""
-    if raw is None or not office.policy.match_rewritten:
-        return ()
-    authors = [each.address for each in message.participants if each.role is Role.FROM]
-    if not any(office.writes_for(author, owner) for author in authors):
-        return ()
-    try:
-        return content_ids(message, raw)
-    except Exception:
-        log.exception("text could not be read", message_id=message.message_id)
-        return ()
+def _wants_content_ids(office: Office, owner: str, message: Message) -> bool:
+    """T12: whether it is sought by its text, which is for mail whose From is the owner's."""
+    if not office.policy.match_rewritten:
+        return False
+    authors = (each.address for each in message.participants if each.role is Role.FROM)
+    return any(office.writes_for(author, owner) for author in authors)
 
 
-def _read(headers: bytes, received_at: datetime, size: int) -> Message | str:
-    """The message, or why it could not be read: whatever goes wrong with one mail stops nothing else."""
-    try:
-        return parse(headers, received_at=received_at, size=size)
-    except Exception as error:
-        log.exception("message could not be read", size=size)
-        return f"{type(error).__name__}: {error}"
-
-
-def _read_mail(raw: bytes, received_at: datetime | None) -> Message | str:
-    headers, _ = split(raw)
-    return _read(headers, received_at or _date(raw), len(raw))
+def _received(held: Held) -> Received:
+    """A mail in quarantine as the SMTP door had handed it over."""
+    return Received(held.sender, held.recipients, held.raw, held.received_at, verdict=held.verdict)
 
 
 def _date(raw: bytes) -> datetime:
     """The time received of mail that says nothing of it: its Date header, or else now."""
     return header_date(split(raw)[0]) or datetime.now(UTC)
+
+
+_NO_ADDRESS = "none of its recipients is a Smart Bcc address any more"
+
+
+async def _nobody_checks(_: Received) -> Verdict:
+    return Verdict(Standing.FAIL, why="nobody checks authors here")
 
 
 def _held_from(found: _Sorted, received: Received, reason: str, error: str) -> Held:
@@ -716,26 +1113,45 @@ def _held_from(found: _Sorted, received: Received, reason: str, error: str) -> H
         size=len(received.raw),
         raw=received.raw,
         author=found.author,
+        verdict=received.verdict,
     )
     return _in_envelope(held, received)
 
 
 def _in_envelope(held: Held, received: Received) -> Held:
-    return replace(held, sender=received.sender, recipients=received.recipients, digest=inbound.digest_of(received))
+    return replace(
+        held,
+        sender=received.sender,
+        recipients=received.recipients,
+        digest=inbound.digest_of(received),
+        verdict=received.verdict,
+    )
 
 
 def _unreadable(channel: str, raw: bytes, received_at: datetime, size: int, error: str = "") -> Held:
     return Held(b"", channel, UNREADABLE, error, "", received_at, size, raw)
 
 
-def _suspect(channel: str, arrival: Arrival, raw: bytes) -> Held:
-    """How a mail would lie in quarantine, were it to fail."""
-    message = arrival.message
-    return Held(b"", channel, UNREADABLE, "", message.message_id, message.received_at, arrival.size, raw)
+def _suspect(message: Message, size: int, raw: bytes) -> Held:
+    """How synced mail would lie in quarantine, were it to fail."""
+    return Held(b"", IMAP, UNREADABLE, "", message.message_id, message.received_at, size, raw)
 
 
 def _digest(held: Held, folder: int, uid: int) -> bytes:
     return sha256(b"%d %d " % (folder, uid) + held.raw).digest()
+
+
+def _slices(mails: Sequence[tuple[Fetched, Parsed]], most: int) -> list[Sequence[tuple[Fetched, Parsed]]]:
+    """Mails that go in together: not too many, and not too large."""
+    slices: list[Sequence[tuple[Fetched, Parsed]]] = []
+    start = size = 0
+    for position, (fetched, _) in enumerate(mails):
+        larger = size + len(fetched.raw or b"")
+        if position > start and (position - start == most or larger > CHUNK_BYTES):
+            slices.append(mails[start:position])
+            start, larger = position, len(fetched.raw or b"")
+        size = larger
+    return [*slices, mails[start:]] if mails else slices
 
 
 def _groups(values: Iterable[_T], size: int) -> Iterator[list[_T]]:

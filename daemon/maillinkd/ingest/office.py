@@ -1,13 +1,13 @@
 """What the configuration says of people and policy, as the rules need it."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 from maillinkd.directory.item import ItemRef
 from maillinkd.linker.policy import Policy
-from maillinkd.mail.address import is_internal, without_plus_tag
+from maillinkd.mail.address import is_internal, normalise, without_plus_tag
 from maillinkd.settings import Settings
 
 Channel = Literal["imap", "smart_bcc"]
@@ -21,6 +21,8 @@ class BccTarget:
 
     item: ItemRef | None
     """None: the universal address."""
+    alias: str = ""
+    """The token of a one-time address, to which mail from an alias confirms it."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +32,23 @@ class Office:
     settings: Settings
     recipient: Callable[[str], BccTarget | None]
     """What an address means to Smart Bcc; None for one that is not ours."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Users of the aliases that were confirmed by mail, by address as `compared` makes it."""
+    alias_key: bytes = field(default=b"", repr=False)
+    """What the one-time addresses of aliases are signed with."""
 
     @cached_property
     def policy(self) -> Policy:
         return self.settings.policy.chosen()
 
     @property
-    def forwarded(self) -> Literal["attached+inline", "off"]:
+    def forwarded(self) -> Literal["attached+inline", "attached", "off"]:
         return self.settings.smart_bcc.forwarded
 
     @cached_property
     def _internal(self) -> tuple[frozenset[str], frozenset[str]]:
         addresses = frozenset(map(self.compared, self.settings.internal_addresses()))
-        return addresses, self.settings.internal_domains()
+        return addresses | self.aliases.keys(), self.settings.internal_domains()
 
     def compared(self, address: str) -> str:
         """A normalised address as this policy compares it."""
@@ -53,13 +59,33 @@ class Office:
         addresses, domains = self._internal
         return address in addresses or is_internal(address, domains)
 
+    @property
+    def internal_domains(self) -> frozenset[str]:
+        return self._internal[1]
+
+    def blocks(self, owner: str) -> frozenset[str]:
+        """Addresses, as `compared` makes them, and "@" with domains, whose mail this owner does not want."""
+        return self._blocks.get(owner, self._blocks[""])
+
+    @cached_property
+    def _blocks(self) -> dict[str, frozenset[str]]:
+        """By owner; "" for those who have no list of their own."""
+        settings = self.settings
+        general = frozenset(map(self.compared, settings.policy.block))
+        own = {name: each.block for name, each in settings.users.items() if each.block}
+        own |= {name: each.block for name, each in settings.teams.items() if each.block}
+        return {"": general} | {name: general.union(map(self.compared, block)) for name, block in own.items()}
+
     def owner_of_mailbox(self, mailbox: str) -> str:
         """The user or team whose mailbox it is. Raises KeyError for one that is not configured."""
         return self.settings.mailboxes[mailbox].owner
 
     def owner_of_address(self, address: str) -> str | None:
         """The user whose address or confirmed alias this is (L14)."""
-        return self.settings.owner_of(address)
+        found = self.settings.owner_of(address)
+        if found is None and self.aliases:
+            found = self.aliases.get(self.compared(normalise(address)))
+        return found if found in self.settings.users else None
 
     def writes_for(self, address: str, owner: str) -> bool:
         """Whether the address is the owner's: the user's, or that of a member of the team."""
