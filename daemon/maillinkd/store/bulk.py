@@ -14,7 +14,7 @@ from maillinkd.store.database import Database, Statement, chunks
 
 PARAMETERS = 4_000
 """Values in one statement of SQLite. Its thread needs the interpreter once a statement, not once a row, and so works
-beside the one that runs the event loop (bench/README.md)."""
+beside the one that runs the event loop (docs/decisions/0012)."""
 
 
 class Insert:

@@ -321,6 +321,8 @@ async def _store_raw(connection: AsyncConnection, new: Mapping[int, NewMessage])
     Returns the SHA-256 of each that has them.
     """
     raws = {number: each.raw for number, each in new.items() if each.raw is not None}
+    if not raws:
+        return {}
     packed = {number: new[number].packed for number in raws}
     unpacked = [number for number, done in packed.items() if done is None]
     packed |= zip(unpacked, await asyncio.to_thread(pack, [raws[number] for number in unpacked]), strict=True)
