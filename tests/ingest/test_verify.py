@@ -1,7 +1,6 @@
 """`verify` makes every decision again, and notices whatever somebody has changed in the journal (L20, L24)."""
 
 import json
-import zlib
 from dataclasses import replace
 from hashlib import sha256
 
@@ -230,7 +229,7 @@ async def forge(tried: Rehearsal, number: int, **fields: object) -> None:
         for row in rows:
             line = json.loads(row.line) | (fields if row.id == number else {})
             written = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
-            digest = sha256(row.salt + zlib.decompress(row.facts)).digest()
+            digest = sha256(row.salt + journal.read_facts(row.facts)).digest()
             chain = journal.link_of_chain(chain, written, digest)
             values = {"line": written, "chain": chain, "digest": digest, "reason": line["reason"]}
             await connection.execute(decision.update().where(decision.c.id == row.id).values(values))

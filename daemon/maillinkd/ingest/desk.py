@@ -5,10 +5,11 @@ Gather (`Desk.open`), decide (`Desk.decide…`), act (`Desk.put_back`).
 
 import asyncio
 from bisect import insort
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any
 
 from maillinkd.directory.item import ItemKind, ItemRef
 from maillinkd.ingest.office import IMAP, Office
@@ -28,12 +29,12 @@ from maillinkd.linker.snapshot import Letter, Snapshot
 from maillinkd.mail.message import Participant
 from maillinkd.mail.threads import Known, node
 from maillinkd.store import cursors, items, journal, links, mailroom, standing
-from maillinkd.store.database import Connection
+from maillinkd.store.database import Connection, chunks
 from maillinkd.store.links import Act, Settled, ThreadState
 from maillinkd.store.mailroom import EXCLUDED, Scope, Stored
 
-_T = TypeVar("_T")
-_FLAGS = frozenset(Flag)
+_FLAGS = frozenset(map(str, Flag))
+_NO_FLAGS: frozenset[Flag] = frozenset()
 _TURN = 20
 """Threads that are worked on at a stretch: a millisecond or two."""
 Described = tuple[journal.Entry, journal.Written]
@@ -102,6 +103,7 @@ class Desk:
         self.borne: set[bytes] = set()
         self._instance = instance
         self._actor = actor
+        self._is_internal = cache(office.is_internal)  # of few addresses, again and again
 
     async def open(
         self,
@@ -269,7 +271,7 @@ class Desk:
         return Snapshot(
             letters=letters,
             policy=self.office.policy,
-            internal=frozenset(filter(self.office.is_internal, addresses)),
+            internal=frozenset(filter(self._is_internal, addresses)),
             known=share.known,
             persons=share.persons,
             items=share.items,
@@ -293,7 +295,7 @@ class Desk:
             has_references=bool(each.refers),
             new=each.id in file.new,
             names=file.names.get(each.id),
-            marks=frozenset(Flag(mark) for mark in each.marks if mark in _FLAGS),
+            marks=frozenset(map(Flag, each.marks & _FLAGS)) if each.marks else _NO_FLAGS,
         )
 
     def _start_unknown(self, file: File) -> bool:
@@ -326,24 +328,30 @@ class Desk:
 
         `about`: by label, the mailbox and the message-id that the line names.
         """
-        return await self.put_back_described(
-            files, [entry async for entry in self.describe(files, provisional=provisional, batch=batch, about=about)]
-        )
+        described = await self.describe(files, provisional=provisional, batch=batch, about=about)
+        return await self.put_back_described(files, described)
 
     async def describe(
         self,
-        files: Iterable[File],
+        files: Sequence[File],
         *,
         provisional: bool = False,
         batch: int | None = None,
         about: Mapping[int, tuple[str | None, str | None]] | None = None,
-    ) -> AsyncIterator[Described]:
+    ) -> list[Described]:
         """What the journal will say of decided threads. The loop gets its turn in between; nothing is asked for."""
         now = datetime.now(UTC)
-        async for file in unhurried(files):
-            mailbox, message_id = (about or {}).get(file.label) or (None, _newest_id(file))
-            entry = self._entry(file, now, provisional, batch, mailbox, message_id)
-            yield entry, journal.write_down(entry)
+        said = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        known = about or {}
+        described: list[Described] = []
+        for some in at_leisure(files):
+            entries = [
+                self._entry(file, now, said, known.get(file.label) or (None, _newest_id(file)), provisional, batch)
+                for file in some
+            ]
+            described += zip(entries, journal.write_down(entries), strict=True)
+            await asyncio.sleep(0)
+        return described
 
     async def put_back_described(self, files: Sequence[File], described: Sequence[Described]) -> list[dict[str, Any]]:
         """`put_back` of files that `describe` has been through."""
@@ -377,16 +385,18 @@ class Desk:
         self,
         file: File,
         now: datetime,
+        timestamp: str,
+        about: tuple[str | None, str | None],
         provisional: bool,
         batch: int | None,
-        mailbox: str | None,
-        message_id: str | None,
     ) -> journal.Entry:
         decision, snapshot, state = file.answer, file.snapshot, file.state
         assert decision is not None
         assert snapshot is not None
-        marks = {mark for letter in file.letters if letter.id in file.new for mark in letter.marks if mark in _FLAGS}
-        flags = {*map(str, decision.links.flags), *marks}
+        flags = {str(flag) for flag in decision.links.flags}
+        for letter in file.letters:
+            if letter.marks and letter.id in file.new:
+                flags.update(letter.marks & _FLAGS)
         if file.lost:
             flags.add(str(Flag.SLOT_LOST_IN_MERGE))
         if provisional:
@@ -395,12 +405,12 @@ class Desk:
         if file.trigger is Trigger.DIRECTORY and decision.slot.item == file.slot_before:
             what = Outcome.UNCHANGED
         line: dict[str, Any] = {
-            "timestamp": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "timestamp": timestamp,
             "thread": state.number,
             "owner": self.scope.owner,
             "channel": self.scope.channel,
-            "mailbox": mailbox,
-            "message_id": message_id,
+            "mailbox": about[0],
+            "message_id": about[1],
             "trigger": str(file.trigger),
             "outcome": str(what),
             "reason": str(decision.reason),
@@ -421,20 +431,17 @@ class Desk:
         if file.undoes is not None:
             line["undoes"] = file.undoes
         facts = snapshot.facts()
-        evidence = {address: where for letter in file.letters for address, where in letter.evidence.items()}
-        if evidence:
-            facts["evidence"] = evidence
+        for letter in file.letters:
+            if letter.evidence:
+                facts.setdefault("evidence", {}).update(letter.evidence)
         if batch is not None and file.before is not None:
             facts["before"] = standing.facts_of(file.before)
         return journal.Entry(state.number, now, line, facts, batch)
 
 
-async def unhurried(values: Iterable[_T]) -> AsyncIterator[_T]:
-    """The values; now and then others get their turn, who may have something for the database to do."""
-    for position, value in enumerate(values, 1):
-        yield value
-        if position % _TURN == 0:
-            await asyncio.sleep(0)
+def at_leisure(files: Sequence[File]) -> list[Sequence[File]]:
+    """The threads in portions, between which others get their turn: they may have work for the database."""
+    return chunks(files, _TURN)
 
 
 def _keeps_decision(file: File) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from maillinkd.directory.item import Item, ItemKind, ItemRef
 from maillinkd.ingest import switched
-from maillinkd.ingest.desk import Described, Desk, File, shown_id, unhurried
+from maillinkd.ingest.desk import Described, Desk, File, at_leisure, shown_id
 from maillinkd.ingest.office import IMAP, Channel, Office
 from maillinkd.linker.decision import Flag, Trigger
 from maillinkd.linker.rules import merge
@@ -223,9 +223,11 @@ async def _decide(
 ) -> list[Described]:
     """Decides the threads, but for those whose messages were decided one by one; and puts it into words."""
     if walk:
-        async for file in unhurried(files):
-            desk.decide(file, from_the_start=first_sync)
-    return [each async for each in desk.describe(files, provisional=first_sync, about=batch.touched)]
+        for some in at_leisure(files):
+            for file in some:
+                desk.decide(file, from_the_start=first_sync)
+            await asyncio.sleep(0)
+    return await desk.describe(files, provisional=first_sync, about=batch.touched)
 
 
 def _merged(files: Iterable[File]) -> tuple[Merged, ...]:
@@ -272,8 +274,8 @@ def _joint(scope: int, letter: _Letter) -> Joint:
         return Joint(letter.own, detached=True)
     return Joint(
         letter.own,
-        tuple(node(scope, alias) for alias in (*message.aliases, *letter.arrival.content_ids)),
-        tuple(node(scope, ref) for ref in references_of(message)),
+        tuple([node(scope, alias) for alias in (*message.aliases, *letter.arrival.content_ids)]),
+        tuple([node(scope, ref) for ref in references_of(message)]),
     )
 
 

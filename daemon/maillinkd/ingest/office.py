@@ -98,18 +98,24 @@ class Office:
 
         An owner or a mailbox that is no longer configured cannot have switched it off.
         """
-        settings = self.settings
-        who = settings.users.get(owner) or settings.teams.get(owner)
-        if who is not None and not who.auto_link:
+        if owner in self._off_for_owners:
             return False
-        return not mailboxes or any(
-            name not in settings.mailboxes or settings.mailboxes[name].auto_link for name in mailboxes
-        )
+        return not mailboxes or not self._off_in_mailboxes.issuperset(mailboxes)
 
     @cached_property
+    def _off_for_owners(self) -> frozenset[str]:
+        teams, users = self.settings.teams, self.settings.users
+        off = [name for name, team in teams.items() if not team.auto_link and name not in users]
+        return frozenset((*off, *(name for name, user in users.items() if not user.auto_link)))
+
+    @cached_property
+    def _off_in_mailboxes(self) -> frozenset[str]:
+        return frozenset(name for name, mailbox in self.settings.mailboxes.items() if not mailbox.auto_link)
+
+    @property
     def asks_for_mailboxes(self) -> bool:
         """Whether it matters in which mailboxes a thread lies."""
-        return any(not mailbox.auto_link for mailbox in self.settings.mailboxes.values())
+        return bool(self._off_in_mailboxes)
 
     def may_change(self, user: str, owner: str) -> bool:
         """L17: the owner, every admin, and each member of the team that owns it."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
@@ -124,8 +124,7 @@ class Snapshot:
 
 def micros(when: datetime) -> int:
     """Microseconds since 1970-01-01 UTC, exact."""
-    delta = when - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+    return (when - _EPOCH) // _MICROSECOND
 
 
 def moment(micros_: int) -> datetime:
@@ -134,6 +133,7 @@ def moment(micros_: int) -> datetime:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def _letter_facts(letter: Letter) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """Batches of decisions, as `undo` needs them (linking.md L20)."""
 
 import json
-import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from maillinkd.store import journal
 from maillinkd.store.database import chunks
 from maillinkd.store.schema import batch as batches
 from maillinkd.store.schema import decision, scope, thread, thread_alias
@@ -70,7 +71,7 @@ async def facts_of(connection: AsyncConnection, decisions: Collection[int]) -> d
     for some in chunks(sorted(decisions)):
         query = select(decision.c.id, decision.c.facts).where(decision.c.id.in_(some))
         for row in await connection.execute(query):
-            found[row.id] = None if row.facts is None else json.loads(zlib.decompress(row.facts))
+            found[row.id] = None if row.facts is None else orjson.loads(journal.read_facts(row.facts))
     return found
 
 

@@ -223,7 +223,7 @@ def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry | None) -> None:
         f"busy_timeout={int(BUSY_TIMEOUT * 1000)}",
         "foreign_keys=ON",
         "wal_autocheckpoint=0",  # until this process holds the checkpoint lock
-        "cache_size=-32768",
+        "cache_size=-16384",
         "temp_store=MEMORY",
         "secure_delete=ON",
     ):

@@ -43,13 +43,50 @@ class Written(NamedTuple):
     digest: bytes
 
 
-def write_down(entry: Entry) -> Written:
+_SALT = 16
+"""Bytes; without it facts that were erased could be guessed from their digest."""
+_WORDS = (
+    b'"refers":true,"new":true},{"id":"@mail.gmail.com","names":"project:","organization:lead:","forwarded '
+    b'"hand":["person:"],"tombstones":["reply_to bcc "marks":["bridge","smart_bcc_explicit","origin":"smart_bcc",'
+    b'"origin":"hand","decision":,"reason":"manual_link_kept","reason":"linked_single_open_item"},"known":{"":["person:'
+    b'"]},"persons":{"person:":"organization:","items":[{"ref":"deal:","open":false,"added":1717232400000000,'
+    b'"person":"person:","organization":null,"participants":["person:'
+    b'{"policy":{"preset":"recommended","count_internal_recipients":false,"unknown_start":"link",'
+    b'"ignore_plus_tags":false,"single_contact":false,"closed_item_threads":"keep","many_recipients":"slot",'
+    b'"include_organization_items":false,"include_participants":false,"count_only_older_items":false,'
+    b'"match_rewritten":false},"letters":[{"id":"","sent":1776594168000000,"people":["from ","to ","cc '
+    b'"],"refers":true},{"id":"","sent":1776609936000000,"people":["from ","to "],"new":true}],"internal":["'
+    b'"],"known":{"":["person:"]},"persons":{"person:":null},"items":[{"ref":"deal:","open":true,'
+    b'"added":1717232400000000,"person":"person:","organization":null,"participants":[]}],"known":{},"persons":{},'
+    b'"items":[],"slot":{"item":null,"origin":null,"added":null,"decision":null,"reason":null},"hand":[],'
+    b'"tombstones":[],"auto_link":true,"start_unknown":false,"duplicate_message_id":false}'
+)
+"""What all facts say alike (a preset dictionary, RFC 1950 2.2): with it they take less than half the room. Never
+to be changed: rows on disk need it."""
+_COMPRESSOR = zlib.compressobj(1, zlib.DEFLATED, 12, 4, zdict=_WORDS)  # a small window is quicker for 1 kB
+_DECOMPRESSOR = zlib.decompressobj(zdict=_WORDS)
+
+
+def write_down(entries: Sequence[Entry]) -> list[Written]:
     """What takes time and needs no database."""
+    salts = secrets.token_bytes(_SALT * len(entries))
+    return [_write_down(each, salts[at * _SALT : (at + 1) * _SALT]) for at, each in enumerate(entries)]
+
+
+def _write_down(entry: Entry, salt: bytes) -> Written:
     line = orjson.dumps(entry.line).decode()
     facts = orjson.dumps(entry.facts)
-    salt = secrets.token_bytes(16)
-    compress = zlib.compressobj(1, zlib.DEFLATED, 12, 4)  # a small window: for facts of 1 kB three times as fast
+    compress = _COMPRESSOR.copy()
     return Written(line, compress.compress(facts) + compress.flush(), salt, sha256(salt + facts).digest())
+
+
+def read_facts(compressed: bytes) -> bytes:
+    """The facts of a row as JSON. Raises zlib.error."""
+    decompress = _DECOMPRESSOR.copy()
+    facts = decompress.decompress(compressed)
+    if not decompress.eof:
+        raise zlib.error("the facts end too early")
+    return facts
 
 
 _DECISION = Insert(
@@ -88,7 +125,7 @@ async def append(
         return [], place
     chain = place.chain
     rows = []
-    for each, (line, facts, salt, digest) in zip(entries, written or map(write_down, entries), strict=True):
+    for each, (line, facts, salt, digest) in zip(entries, written or write_down(entries), strict=True):
         chain = link_of_chain(chain, line, digest)
         rows.append(
             (
@@ -229,7 +266,7 @@ class Row:
 
     def written(self) -> bytes | None:
         """The facts as JSON. Raises zlib.error."""
-        return None if self.facts is None else zlib.decompress(self.facts)
+        return None if self.facts is None else read_facts(self.facts)
 
 
 _ROW = tuple(
@@ -276,7 +313,7 @@ async def recorded(connection: AsyncConnection, numbers: Collection[int]) -> dic
 
 
 def _recorded(row: Any) -> Recorded:
-    facts = orjson.loads(zlib.decompress(row.facts)) if row.facts is not None else None
+    facts = orjson.loads(read_facts(row.facts)) if row.facts is not None else None
     return Recorded(row.id, moment(row.at), orjson.loads(row.line), facts, row.batch)
 
 

@@ -211,6 +211,8 @@ async def forget_links(connection: AsyncConnection, threads: Collection[int]) ->
 
 def acts_after(state: ThreadState, links: Links) -> tuple[Act, ...]:
     """The links to persons and organizations that a decision leaves; those that were there keep their decision."""
+    if not (state.acts or links.persons or links.organizations):
+        return ()
     before = {act.ref: act for act in state.acts}
     wanted = sorted(links.persons | links.organizations)
     by_hand = [act for act in state.acts if act.origin is Origin.HAND and act.ref not in wanted]
