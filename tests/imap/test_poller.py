@@ -1248,7 +1248,7 @@ async def test_a_first_sync_waits_for_the_bytes_of_another_day_while_new_mail_go
     """The newest chunk goes in, the next is too much; new mail has a tenth for itself. Nothing is skipped."""
     monkeypatch.setattr(reader, "CHUNK", 3)
     with capture_logs() as lines:
-        async with Following(server, ledger, traffic=used(82_000), bytes_a_day=100_000) as following:
+        async with Following(server, ledger, traffic=used(85_000), bytes_a_day=100_000) as following:
             waits = await following.until(lambda state: state.state is State.WAITING)
             read = sorted(ledger.uids("INBOX"))
             server.inbox.append(mail(8))

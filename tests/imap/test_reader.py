@@ -69,7 +69,7 @@ def test_after_a_break_fewer_are_fetched_until_the_culprit_is_alone(error: Excep
         alone = sizes.count(1)
 
         assert trouble.headers_only("INBOX", 1) == trouble.unreadable("INBOX", 1, whole=False) == (alone >= times)
-    assert sizes == [CHUNK, 125, 15] + [1] * (times + more)
+    assert sizes == [CHUNK, CHUNK // 8, CHUNK // 64, 3] + [1] * (times + more)
     assert not trouble.headers_only("INBOX", 2)
     assert not trouble.headers_only("Sent", 1)
     assert trouble.careful("INBOX")
@@ -80,11 +80,11 @@ def test_after_it_went_well_more_are_fetched_again() -> None:
     trouble = Trouble()
     broken(trouble, [1], ConnectionLost("gone"))
     sizes = []
-    for _ in range(11):
+    for _ in range(12):
         with trouble.watching("INBOX", [2]):
             sizes.append(trouble.chunk("INBOX"))
 
-    assert sizes == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, CHUNK]
+    assert sizes == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, CHUNK]
 
 
 def test_a_server_that_asks_for_time_blames_no_message() -> None:

@@ -105,14 +105,23 @@ def test_upwards_goes_up() -> None:
 
 
 def test_downwards_goes_down_and_ends_at_zero() -> None:
-    chunks = list(sync.downwards([1, 2, 3, 4, 5, 6], {3}, cursor(6, 7), 2))
+    chunks = list(sync.downwards([1, 2, 3, 4, 5, 6], {3}, cursor(6, 7), 2, 9))
 
     assert [chunk.uids for chunk in chunks] == [(5, 6), (2, 4), (1,)]
     assert [sync.moved(cursor(6, 7), chunk).bottom for chunk in chunks] == [5, 2, 0]
 
 
+def test_a_first_sync_begins_small() -> None:
+    """So that the first decisions are there at once."""
+    chunks = list(sync.downwards(range(1, 101), (), cursor(100, 101), 40, 10))
+
+    assert [len(chunk.uids) for chunk in chunks] == [10, 20, 40, 30]
+    assert [chunk.uids[0] for chunk in chunks] == [91, 71, 31, 1]
+    assert [chunk.last for chunk in chunks] == [False, False, False, True]
+
+
 def test_a_first_sync_of_nothing_is_filed_too() -> None:
-    (chunk,) = sync.downwards([], (), cursor(6, 7), 500)
+    (chunk,) = sync.downwards([], (), cursor(6, 7), 500, 1)
 
     assert (chunk.uids, sync.moved(cursor(6, 7), chunk).bottom) == ((), 0)
 
@@ -226,7 +235,7 @@ class Reader:
         if not at.first_sync_done:
             criteria = sync.first_criteria(at)
             found = folder.search(criteria) if criteria else []
-            for chunk in sync.downwards(found, known, at, self.size):
+            for chunk in sync.downwards(found, known, at, self.size, 2):
                 at = self.file(folder, chunk, at)
 
 

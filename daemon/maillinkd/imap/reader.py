@@ -21,15 +21,17 @@ from maillinkd.imap.response import ProtocolError, TooLarge
 from maillinkd.imap.sync import Chunk, Opened
 from maillinkd.mail.delivery import Fetched, FolderCursor, Ledger
 
-CHUNK = 1_000
+CHUNK = 2_000
 """Messages whose headers are fetched together."""
+BEGIN = 250
+"""How many a first sync begins with: they are there at once, and the rest comes in while they are filed."""
 CHUNK_BYTES = 2 * 1024 * 1024
 """Bytes of whole messages that are fetched together."""
 WINDOW = 5
 """Batches that are on their way or came and are not filed yet, together."""
 WINDOW_BYTES = 8 * 1024 * 1024
 """Bytes that these may have, by the sizes that the server gives. A message that has more is there alone."""
-_HEADERS_EXPECTED = 2_000
+_HEADERS_EXPECTED = 1_300
 """Bytes of header fields that a message is expected to have."""
 SLICE = 20.0
 """Seconds that one folder's first sync may take before the others are looked at."""
@@ -183,7 +185,7 @@ async def first_chunks(
     criteria = sync.first_criteria(cursor)
     found = await connection.uid_search(criteria) if criteria else []
     known = await ledger.known_uids(account.name, folder.name, cursor.uidvalidity, 1, max(1, cursor.bottom - 1))
-    return list(sync.downwards(found, known, cursor, size))
+    return list(sync.downwards(found, known, cursor, size, BEGIN))
 
 
 class Reading:

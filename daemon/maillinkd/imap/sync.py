@@ -147,13 +147,20 @@ def upwards(uids: Sequence[int], size: int, direction: Direction = Direction.NEW
         yield Chunk(direction, tuple(uids[at : at + size]), last=at + size >= len(uids))
 
 
-def downwards(found: Iterable[int], known: Collection[int], cursor: FolderCursor, size: int) -> Iterator[Chunk]:
-    """Chunks of the first sync, newest first. At least one: an empty one that says that it is done."""
+def downwards(
+    found: Iterable[int], known: Collection[int], cursor: FolderCursor, size: int, begin: int
+) -> Iterator[Chunk]:
+    """Chunks of the first sync, newest first. At least one: an empty one that says that it is done.
+
+    The first one has `begin` messages, so that something is soon to be seen; then each twice as many, up to `size`.
+    """
     wanted = sorted({uid for uid in found if 0 < uid < cursor.bottom}.difference(known))
     if not wanted:
         yield Chunk(Direction.FIRST, (), last=True)
-    for end in range(len(wanted), 0, -size):
-        yield Chunk(Direction.FIRST, tuple(wanted[max(0, end - size) : end]), last=end <= size)
+    end, count = len(wanted), min(begin, size)
+    while end > 0:
+        yield Chunk(Direction.FIRST, tuple(wanted[max(0, end - count) : end]), last=end <= count)
+        end, count = end - count, min(2 * count, size)
 
 
 def moved(cursor: FolderCursor, chunk: Chunk) -> FolderCursor:
