@@ -17,7 +17,8 @@ from maillinkd.directory.lines import read_line
 from maillinkd.linker.decision import Flag, Reason
 from maillinkd.linker.policy import PRESETS, SWITCHES, Policy
 from maillinkd.logs import CONSTANT, DECISION_FIELDS
-from maillinkd.settings import Settings, _model_at, load
+from maillinkd.settings import Settings, load
+from maillinkd.settings.root import model_at
 from maillinkd.store.quarantine import UNAUTHENTICATED, UNKNOWN_SENDER, UNREADABLE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -208,7 +209,7 @@ def test_settings_that_are_named_exist(document: Path) -> None:
     for section, key in re.findall(r"`([a-z_]+)\.([a-z_]+)`", prose(document)):
         if section not in Settings.model_fields or key in ("toml", "py"):
             continue
-        model = _model_at((section,))
+        model = model_at((section,))
         if model is None or key not in model.model_fields:
             unknown.append(f"{section}.{key}")
 
