@@ -513,25 +513,24 @@ async def decide_undecided(
     owner: str,
     channel: Channel,
     threads: Sequence[int],
-    merged: Iterable[Merged] = (),
+    merges: Mapping[int, Iterable[Merged]],
     *,
     instance: str,
 ) -> list[dict[str, Any]]:
     """Ends an import: decides threads (labels) whose new messages were placed and left undecided (`Order.LATER`).
 
-    `merged`: what filing its batches said of threads that became one.
+    `merges`: by label, what filing its batches said of threads that became one.
     """
     scope = await mailroom.lock_scope(connection, owner, channel)
     desk = Desk(connection, scope, office, instance=instance)
     await desk.open(threads)
-    for each in merged:
-        file = desk.files.get(await links.label_of(connection, each.number) or 0)
-        if file is not None and file.new:
+    files = [file for file in desk.files.values() if file.new]
+    for file in files:
+        for each in merges.get(file.label, ()):
             if file.trigger is not Trigger.MERGE:
                 file.slot_before = each.slot_before
             file.trigger = Trigger.MERGE
             file.lost = tuple(sorted({*file.lost, *each.lost}))
-    files = [file for file in desk.files.values() if file.new]
     lies_in = await cursors.mailboxes_of(connection, [file.label for file in files]) if channel == IMAP else {}
     about = {}
     for file in files:

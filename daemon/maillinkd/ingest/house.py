@@ -37,7 +37,7 @@ from maillinkd.mail.delivery import (
 from maillinkd.mail.header import split
 from maillinkd.mail.message import Message, Role, header_date, read, read_all
 from maillinkd.mail.verdict import Standing, Verdict
-from maillinkd.store import aliases, cursors, gmail, inbound, journal, ledger, mailroom, quarantine
+from maillinkd.store import aliases, cursors, gmail, inbound, journal, ledger, links, mailroom, quarantine
 from maillinkd.store.aliases import Alias
 from maillinkd.store.database import Connection, Database
 from maillinkd.store.inbound import Waiting
@@ -52,6 +52,8 @@ CHUNK = 2_000
 """Messages that are filed in one transaction."""
 CHUNK_BYTES = 4 << 20
 """Bytes of whole messages that are."""
+IMPORT_BYTES = 8 << 20
+"""Bytes of mail that an import holds at a time; as much again is read ahead."""
 SHARED_CHUNK = 50
 """The same while others want to write too: about 20 ms, so that they need not wait long."""
 CONSUME_CHUNK = 20
@@ -724,14 +726,21 @@ class House:
         self, mails: Iterable[tuple[bytes, datetime | None]]
     ) -> AsyncIterator[tuple[list[tuple["_Mail", Message | str]], bool]]:
         """Mails with what was read of them, and whether there are more: the next group is read meanwhile."""
-        found = (_Mail(raw, received_at or _date(raw)) for raw, received_at in mails)
-        groups = _groups(found, self._chunk())
-        group = next(groups, None)
-        while group is not None:
-            reading = asyncio.create_task(self._read([(split(raw)[0], when, len(raw)) for raw, when in group]))
-            following = next(groups, None)
-            yield list(zip(group, await reading, strict=True)), following is not None
-            group = following
+
+        def begin() -> tuple[list[_Mail], asyncio.Task[Sequence[Message | str]]] | None:
+            if (group := next(groups, None)) is None:
+                return None
+            return group, asyncio.create_task(self._read([(split(raw)[0], when, len(raw)) for raw, when in group]))
+
+        groups = _mail_groups((_Mail(raw, received_at or _date(raw)) for raw, received_at in mails), self._chunk())
+        coming = begin()
+        try:
+            while coming is not None:
+                (group, reading), coming = coming, begin()
+                yield list(zip(group, await reading, strict=True)), coming is not None
+        finally:
+            if coming is not None:
+                coming[1].cancel()
 
     async def finish_imports(self) -> None:
         """Decides threads whose messages were placed by an import that was cut off; not while another one is on."""
@@ -741,6 +750,12 @@ class House:
 
     async def _decide_what_was_placed(self, merged: Sequence[Merged] = ()) -> None:
         """`merged`: the threads that the import made one, for their decision lines."""
+        async with self.database.reading() as connection:
+            labels_of_merged = await links.labels_of(connection, {each.number for each in merged})
+        merges = defaultdict[int, list[Merged]](list)
+        for each in merged:
+            if each.number in labels_of_merged:
+                merges[labels_of_merged[each.number]].append(each)
         while True:
             async with self.database.reading() as connection:
                 found = await mailroom.undecided_threads(connection, self._chunk())
@@ -752,7 +767,7 @@ class House:
             for (owner, channel), labels in by_scope.items():
                 async with self._transaction() as connection:
                     lines = await filing.decide_undecided(
-                        connection, self.office, owner, _channel(channel), labels, merged, instance=self._instance
+                        connection, self.office, owner, _channel(channel), labels, merges, instance=self._instance
                     )
                 self._tell(lines)
 
@@ -1152,6 +1167,20 @@ def _slices(mails: Sequence[tuple[Fetched, Parsed]], most: int) -> list[Sequence
             start, larger = position, len(fetched.raw or b"")
         size = larger
     return [*slices, mails[start:]] if mails else slices
+
+
+def _mail_groups(mails: Iterable[_Mail], most: int) -> Iterator[list[_Mail]]:
+    """So many together, or as many as `IMPORT_BYTES` hold."""
+    group: list[_Mail] = []
+    size = 0
+    for mail in mails:
+        if group and (len(group) == most or size + len(mail.raw) > IMPORT_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(mail)
+        size += len(mail.raw)
+    if group:
+        yield group
 
 
 def _groups(values: Iterable[_T], size: int) -> Iterator[list[_T]]:

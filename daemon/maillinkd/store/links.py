@@ -251,14 +251,19 @@ async def threads_linked(connection: AsyncConnection, refs: Collection[ItemRef])
 
 async def label_of(connection: AsyncConnection, number: int) -> int | None:
     """The label of the thread that people call by this number, or called so before it was merged."""
-    direct = select(thread.c.id).where(
-        (thread.c.number == number) | (and_(thread.c.id == number, thread.c.number.is_(None)))
-    )
-    found = (await connection.execute(direct)).scalar()
-    if found is None:
-        found = (
-            await connection.execute(select(thread_alias.c.thread).where(thread_alias.c.number == number))
-        ).scalar()
+    return (await labels_of(connection, {number})).get(number)
+
+
+async def labels_of(connection: AsyncConnection, numbers: Collection[int]) -> dict[int, int]:
+    """`label_of` for many; numbers that no thread is called by are absent."""
+    found: dict[int, int] = {}
+    for some in chunks(sorted(numbers)):
+        for query in (
+            select(thread_alias.c.number, thread_alias.c.thread).where(thread_alias.c.number.in_(some)),
+            select(thread.c.id, thread.c.id).where(thread.c.id.in_(some), thread.c.number.is_(None)),
+            select(thread.c.number, thread.c.id).where(thread.c.number.in_(some)),
+        ):
+            found.update((row[0], row[1]) for row in await connection.execute(query))
     return found
 
 
