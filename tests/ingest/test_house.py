@@ -425,6 +425,20 @@ async def test_an_import_is_one_batch_whatever_the_chunks(
     assert await scene.count("message", schema.message.c.undecided) == 0
 
 
+async def test_an_import_holds_few_bytes_however_large_the_mails(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(house, "IMPORT_BYTES", 500)
+    sizes = (200, 200, 200, 900, 150, 150)
+    mails = ((letter(f"{n}@x").ljust(size, b"x"), None) for n, size in enumerate(sizes))
+    seen: list[int] = []
+
+    summary = await scene.house.import_mail("anna", mails, seen.append)
+
+    assert summary.new == 6
+    assert seen == [2, 1, 1, 2]
+
+
 @pytest.mark.parametrize("size", [1, 2, 100])
 async def test_a_merge_in_an_import_is_told_as_one_whatever_the_chunks(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, size: int
