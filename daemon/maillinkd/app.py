@@ -13,20 +13,23 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
 from maillinkd import logs, sdnotify
 from maillinkd.directory.lines import read_line, rfc3339
 from maillinkd.imap import audit as imap_audit
+from maillinkd.imap import plan as imap_plan
 from maillinkd.imap import poller
 from maillinkd.imap.account import Account
 from maillinkd.imap.audit import Audit
 from maillinkd.imap.budget import Traffic
 from maillinkd.imap.client import connect
 from maillinkd.imap.errors import ImapError
-from maillinkd.imap.poller import MailboxState, Plan, Summary
+from maillinkd.imap.plan import Plan
+from maillinkd.imap.poller import Summary
+from maillinkd.imap.state import MailboxState
 from maillinkd.ingest.authors import Authenticate
 from maillinkd.ingest.house import COMMAND, House
 from maillinkd.ingest.office import BccTarget, Office
@@ -38,10 +41,13 @@ from maillinkd.oauth.login import Invite
 from maillinkd.oauth.token import AccessToken
 from maillinkd.settings import ConfigurationError, Problem, Settings, changes_that_need_a_restart, without_restart
 from maillinkd.smtp.address import SmartBccAddress
-from maillinkd.smtp.listener import Listener, ListenerConfig
 from maillinkd.store import aliases, cursors, tokens, upgrade, views
 from maillinkd.store.database import Database, copy_sqlite, open_database
 from maillinkd.worker.parent import Worker
+
+if TYPE_CHECKING:  # who does not listen needs no SMTP
+    from maillinkd.smtp.config import ListenerConfig
+    from maillinkd.smtp.listener import Listener
 
 SMART_BCC = "smart_bcc"
 LEASE = timedelta(seconds=20)
@@ -99,7 +105,7 @@ async def open_house(
     A SQLite schema that is older than the program is brought up to date; another one is refused (SchemaOutdated,
     SchemaTooNew). Raises TemporaryFailure where the database does not answer, ConfigurationError, OSError.
     """
-    _collect_garbage_rarely()
+    gc.freeze()  # what is loaded stays
     decisions = logs.configure(settings.log.format, decisions_file=settings.log.decisions)
     async with AsyncExitStack() as stack:
         stack.callback(decisions.close)
@@ -110,12 +116,6 @@ async def open_house(
         await house.refresh_aliases()
         yield house
         await house.note_told()
-
-
-def _collect_garbage_rarely() -> None:
-    """Filing makes many small values, nearly none in cycles: looking for cycles took a quarter of a first sync."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 @asynccontextmanager
@@ -261,7 +261,9 @@ class _Daemon:
 
     # -- doors
 
-    async def _listen(self) -> Listener:
+    async def _listen(self) -> "Listener":
+        from maillinkd.smtp.listener import Listener
+
         config = _listener_config(self._settings, self._house.office)
         key = "tls_certificate"
         try:
@@ -587,7 +589,9 @@ def _authenticator(settings: Settings) -> Authenticate | None:
     return Authenticator(resolver, authserv_id=settings.smart_bcc.authserv_id)
 
 
-def _listener_config(settings: Settings, office: Office) -> ListenerConfig:
+def _listener_config(settings: Settings, office: Office) -> "ListenerConfig":
+    from maillinkd.smtp.config import ListenerConfig
+
     bcc = settings.smart_bcc
     address = smart_bcc_address(settings, office.alias_key)
     assert address is not None, "the settings have checked it"
@@ -833,7 +837,7 @@ async def _dry_run(
     today = datetime.now(UTC).date()
     async with open_logins(settings, names) as logins:
         async with open_house(copy) as house:
-            plans = (poller.plan(_account(settings, name, today, logins), house) for name in names)
+            plans = (imap_plan.plan(_account(settings, name, today, logins), house) for name in names)
             found = dict(zip(names, await asyncio.gather(*map(_attempt, plans)), strict=True))
         if not settings.database.is_sqlite:
             return DryRun(found, None)

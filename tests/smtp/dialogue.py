@@ -1,15 +1,18 @@
-"""A raw SMTP client for tests: octets out, replies in, every wait bounded."""
+"""A raw SMTP client for tests: octets out, replies in, every wait bounded. And what it sends, and whom it trusts."""
 
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Sequence
+import subprocess
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Self
 
 from maillinkd.mail.delivery import Received
 from maillinkd.smtp.address import SmartBccAddress
-from maillinkd.smtp.listener import Listener, ListenerConfig
+from maillinkd.smtp.config import ListenerConfig
+from maillinkd.smtp.listener import Listener
 
 PATIENCE = 10.0
 """Seconds after which a test that waits has failed."""
@@ -19,6 +22,9 @@ UNIVERSAL = "ourco@bcc.ourco.example"
 CONFIG = ListenerConfig(
     recipients=RECIPIENTS, hostname="mx.ourco.example", listen=(("127.0.0.1", 0),), refusal_delay=0.0
 )
+
+TEXT = b"From: anna@ourco.example\r\nTo: carla@client.example\r\nSubject: New roof\r\n\r\nHello.\r\n"
+MAIL = TEXT + b".\r\n"
 
 
 @dataclass
@@ -135,3 +141,42 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+async def drip(client: Client, octets: bytes, *, every: float, size: int = 1) -> str:
+    """Sends a little at a time until the listener has had enough; returns what it said."""
+    answer = asyncio.create_task(client.rest())
+    for start in range(0, len(octets), size):
+        client.send(octets[start : start + size])
+        if (await asyncio.wait([answer], timeout=every))[0]:
+            break
+    return await answer
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+class SelfSigned:
+    """A self-signed certificate for mx.ourco.example, and a client's context that trusts it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.certificate, self.key = directory / "tls.crt", directory / "tls.key"
+        self.renew()
+
+    def renew(self) -> None:
+        command = (
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=mx.ourco.example"
+        )
+        extension = ["-addext", "subjectAltName=DNS:mx.ourco.example"]
+        files = ["-keyout", str(self.key), "-out", str(self.certificate)]
+        subprocess.run([*command.split(), *extension, *files], check=True, capture_output=True)
+
+    @property
+    def trusted(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.certificate))
+
+    def listening(self, inbound: Inbound) -> contextlib.AbstractAsyncContextManager[Listener]:
+        return listening(inbound, tls_certificate=self.certificate, tls_key=self.key)

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maillinkd.smtp.command import ChunkCommand, MailCommand, SyntaxRefusal, parse_bdat, parse_mail, parse_rcpt
+from maillinkd.smtp.command import (
+    ChunkCommand,
+    MailCommand,
+    SyntaxRefusal,
+    is_host_name,
+    parse_bdat,
+    parse_mail,
+    parse_rcpt,
+)
 
 
 @pytest.mark.parametrize(
@@ -136,3 +144,21 @@ def test_a_chunk_of_unknown_length_is_refused(argument: str) -> None:
     with pytest.raises(SyntaxRefusal) as refusal:
         parse_bdat(argument)
     assert refusal.value.reply.startswith("501 5.5.4")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("client.example", True),
+        ("[192.0.2.7]", True),
+        ("bücher.example", True),
+        ("x" * 255, True),
+        ("x" * 256, False),
+        ("", False),
+        ("two words", False),
+        ("\x07", False),
+        ("\udcff", False),
+    ],
+)
+def test_a_client_may_call_itself_any_printable_word(text: str, expected: bool) -> None:
+    assert is_host_name(text) is expected

@@ -4,15 +4,14 @@ from ipaddress import ip_network
 
 import pytest
 
-from maillinkd.smtp.guard import ConnectionGuard, lies_in
+from maillinkd.smtp.guard import ConnectionGuard, Limits, lies_in
 
 ANNA, BEN, RELAY = "192.0.2.1", "192.0.2.2", "198.51.100.7"
 
 
 def guard(*, total: int = 100, per_client: int = 100, new_per_minute: int = 100) -> ConnectionGuard:
-    return ConnectionGuard(
-        total=total, per_client=per_client, new_per_minute=new_per_minute, exempt=["198.51.100.0/24"]
-    )
+    exempt = ("198.51.100.0/24",)
+    return ConnectionGuard(Limits(total=total, per_client=per_client, new_per_minute=new_per_minute, exempt=exempt))
 
 
 def test_there_are_no_more_connections_than_the_total() -> None:
@@ -77,23 +76,23 @@ def test_a_client_is_an_ipv4_address_or_an_ipv6_network(one: str, other: str, sa
 def test_the_limits_can_be_others_later() -> None:
     door = guard(per_client=1)
     door.admit(ANNA, 0.0)
-    door.limit(total=3, per_client=1, new_per_minute=9, exempt=[f"{ANNA}/32"])
+    door.limit(Limits(total=3, per_client=1, new_per_minute=9, exempt=(f"{ANNA}/32",)))
 
     assert door.is_exempt(ANNA)
     assert door.admit(ANNA, 0.0) is None
     with pytest.raises(ValueError):
-        door.limit(total=0, per_client=0, new_per_minute=0, exempt=["all"])
+        door.limit(Limits(total=0, per_client=0, new_per_minute=0, exempt=("all",)))
     assert [door.admit(ANNA, 0.0), door.admit(ANNA, 0.0)] == [None, "max_connections"]
     assert door.connections_of(ANNA) == 3
 
 
 def test_what_is_no_network_is_refused_at_once() -> None:
     with pytest.raises(ValueError):
-        ConnectionGuard(total=1, per_client=1, new_per_minute=1, exempt=["192.0.2.1/8"])
+        ConnectionGuard(Limits(total=1, per_client=1, new_per_minute=1, exempt=("192.0.2.1/8",)))
 
 
 def test_a_connection_counts_as_that_of_the_client_for_whom_its_peer_speaks() -> None:
-    guard = ConnectionGuard(total=2, per_client=1, new_per_minute=9, exempt=["10.0.0.0/8"])
+    guard = ConnectionGuard(Limits(total=2, per_client=1, new_per_minute=9, exempt=("10.0.0.0/8",)))
     assert guard.admit("10.0.0.1", 0) is guard.admit("10.0.0.1", 0) is None
 
     assert guard.move("10.0.0.1", "192.0.2.7", 0) is None

@@ -1,4 +1,4 @@
-"""The arguments of MAIL, RCPT and BDAT, read strictly (RFC 5321, 4.1.1.2 to 4.1.2; RFC 1870, 3030, 6152 and 6531).
+"""The arguments of EHLO, MAIL, RCPT and BDAT, read strictly (RFC 5321, 4.1.1 to 4.1.2; RFC 1870, 3030, 6152, 6531).
 
 What the library's parser lets through is refused here: unclosed brackets, comments, source routes, control
 characters, octets that are no UTF-8.
@@ -37,6 +37,14 @@ class MailCommand:
     size: int = 0
     """Octets that the client declared (RFC 1870), 0 if it did not."""
     smtputf8: bool = False
+
+
+def is_host_name(text: str) -> bool:
+    """Whether a client may call itself so: one printable word of 255 characters at most (RFC 5321, 4.5.3.1.2).
+
+    Nothing else is asked of it, for many clients do not know their name.
+    """
+    return 0 < len(text) <= 255 and text.isprintable() and " " not in text
 
 
 def parse_mail(argument: str) -> MailCommand:

@@ -23,6 +23,9 @@ class _Decoder:
         """Octets of the longest line so far, without its CRLF."""
         self._line = 0
 
+    def finish(self) -> None:
+        """No more is to come. Raises BareLineEnding if a CR still waits for its LF, as it may after BDAT."""
+
     def _measure(self, text: bytes) -> None:
         """Follows the length of lines. A line is measured exactly only where it might be the longest."""
         self.octets += len(text)
@@ -98,7 +101,6 @@ class ChunkDecoder(_Decoder):
         return data
 
     def finish(self) -> None:
-        """The last chunk was fed. Raises BareLineEnding if a CR still waits for its LF."""
         if self._held:
             raise BareLineEnding
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 _MINUTE = 60.0
@@ -13,15 +14,26 @@ PER_CLIENT = "max_connections_per_client"
 NEW_PER_MINUTE = "max_new_connections_per_minute"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How many connections may be open, how many of one client, and how many of these may be new in a minute."""
+
+    total: int
+    per_client: int
+    new_per_minute: int
+    exempt: tuple[str, ...] = ()
+    """Networks whose clients only the total limits."""
+
+
 class ConnectionGuard:
     """Counts connections. Times are seconds of a monotonic clock."""
 
-    def __init__(self, *, total: int, per_client: int, new_per_minute: int, exempt: Iterable[str]) -> None:
-        """`exempt` are networks whose clients only the total limits. Raises ValueError for what is no network."""
+    def __init__(self, limits: Limits) -> None:
+        """Raises ValueError for an exempt network that is none."""
         self._open: Counter[str] = Counter()
         self._new: Counter[str] = Counter()
         self._minute_ends = 0.0
-        self.limit(total=total, per_client=per_client, new_per_minute=new_per_minute, exempt=exempt)
+        self.limit(limits)
 
     @property
     def connections(self) -> int:
@@ -32,12 +44,10 @@ class ConnectionGuard:
         """How many of them are this client's."""
         return self._open[self._client(peer)[0]]
 
-    def limit(self, *, total: int, per_client: int, new_per_minute: int, exempt: Iterable[str]) -> None:
-        """Other limits from now on. Raises ValueError for what is no network, and changes nothing then."""
-        self._exempt = tuple(ip_network(name) for name in exempt)
-        self._total = total
-        self._per_client = per_client
-        self._new_per_minute = new_per_minute
+    def limit(self, limits: Limits) -> None:
+        """Other limits from now on. Raises ValueError as the making of a guard does, and changes nothing then."""
+        self._exempt = tuple(map(ip_network, limits.exempt))
+        self._limits = limits
 
     def is_exempt(self, peer: str) -> bool:
         """Whether only the total limits this client."""
@@ -50,11 +60,11 @@ class ConnectionGuard:
         """
         client, limited = self._client(peer)
         if limited:
-            if self._open[client] >= self._per_client:
+            if self._open[client] >= self._limits.per_client:
                 return PER_CLIENT
-            if self._new_in_this_minute(client, now) >= self._new_per_minute:
+            if self._new_in_this_minute(client, now) >= self._limits.new_per_minute:
                 return NEW_PER_MINUTE
-        if self.connections >= self._total:
+        if self.connections >= self._limits.total:
             return TOTAL
         if limited:
             self._new[client] += 1

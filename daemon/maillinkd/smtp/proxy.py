@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
-from maillinkd.smtp.command import SyntaxRefusal
+from maillinkd.smtp.command import SyntaxRefusal, is_host_name
 
 MAX_HEADER = 4_096
 """Octets of a PROXY header; version 2 could have 65,551, all but the addresses in extensions that we skip."""
@@ -86,7 +86,7 @@ def read_attributes(argument: str, known: tuple[str, ...]) -> Announced:
     if not given:
         raise SyntaxRefusal("501 5.5.4 Expected attributes")
     address, helo = given.get("ADDR"), given.get("HELO")
-    if helo is not None and (helo.upper() in _UNKNOWN or not _is_name(helo)):
+    if helo is not None and (helo.upper() in _UNKNOWN or not is_host_name(helo)):
         helo = None
     if address is None or address.upper() in _UNKNOWN:
         return Announced(None, helo)
@@ -94,10 +94,6 @@ def read_attributes(argument: str, known: tuple[str, ...]) -> Announced:
         return Announced(_address(re.sub(r"\A(?i:IPV6):", "", address)), helo)
     except NotProxy:
         raise SyntaxRefusal("501 5.5.4 ADDR is no address") from None
-
-
-def _is_name(helo: str) -> bool:
-    return helo.isprintable() and " " not in helo and 0 < len(helo) <= 255
 
 
 def _address(text: str) -> str:

@@ -1,36 +1,25 @@
-"""A message while it is being received: a little in memory, the rest in an unnamed file, nothing beyond its limit."""
+"""A message while it is being received: a little in memory, the rest in an unnamed file."""
 
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
 IN_MEMORY = 256 * 1024
 """Octets of a message that may stay in memory while it is being received."""
 
 
 class Spool:
-    """Octets of one message, in the order in which they are added. A context manager; its end drops them."""
+    """Octets of one message, in the order in which they are added."""
 
-    def __init__(self, limit: int, directory: Path | None = None) -> None:
-        """`limit` in octets; `directory` is where the file lies, the system's place for such files by default."""
-        self._limit = limit
+    def __init__(self, directory: Path | None = None) -> None:
+        """`directory` is where the file lies, the system's place for such files by default."""
         self._directory = directory
         self._memory = bytearray()
         self._file: IO[bytes] | None = None
-        self.size = 0
-        """Octets added, also those beyond the limit, which are not kept."""
-
-    @property
-    def too_large(self) -> bool:
-        return self.size > self._limit
 
     def add(self, octets: bytes) -> None:
         """Adds octets. Raises OSError when the disk does not take them; then the message is lost."""
-        self.size += len(octets)
-        if self.too_large:
-            self.drop()
-        elif self._file:
+        if self._file:
             self._file.write(octets)
         else:
             self._memory += octets
@@ -50,14 +39,6 @@ class Spool:
         if self._file:
             self._file.close()
             self._file = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.drop()
 
     def _spill(self) -> None:
         # Closed by drop(); unbuffered, so that a full disk shows where octets are added, not when they are dropped.
