@@ -22,6 +22,7 @@ from maillinkd.mail.message import Participant, Role
 from maillinkd.mail.threads import Known, Size
 from maillinkd.store.bulk import Insert, Lookup
 from maillinkd.store.database import chunks, next_numbers, upsert
+from maillinkd.store.deflate import LEVEL, compress
 from maillinkd.store.schema import message as messages
 from maillinkd.store.schema import message_ref, participant, raw_message, raw_piece, scope, thread, thread_alias
 
@@ -254,8 +255,6 @@ _RAW = Insert(raw_message, ("sha256", "size", "compressed"), key=("sha256",))
 _RAW_PIECE = Insert(raw_piece, ("sha256", "number", "compressed"), key=("sha256", "number"))
 PIECE = 1 << 20
 """Bytes of a message that are compressed and stored together."""
-LEVEL = 1
-"""Of zlib: mail is hardly smaller with more, and takes twice the time."""
 
 
 async def new_numbers(connection: AsyncConnection, count: int) -> list[int]:
@@ -330,7 +329,7 @@ async def _store_raw(connection: AsyncConnection, new: Mapping[int, NewMessage])
     digests = {number: each.sha256 for number, each in packed.items() if each is not None}
     for number, raw in raws.items():
         for piece, start in enumerate(range(PIECE, len(raw), PIECE), 1):
-            compressed = await asyncio.to_thread(zlib.compress, raw[start : start + PIECE], LEVEL)
+            compressed = await asyncio.to_thread(compress, raw[start : start + PIECE], LEVEL)
             await _RAW_PIECE(connection, [(digests[number], piece, compressed)])
     return digests
 
@@ -338,8 +337,7 @@ async def _store_raw(connection: AsyncConnection, new: Mapping[int, NewMessage])
 def pack(raws: Sequence[bytes | None]) -> list[Packed | None]:
     """Whole messages as they are to be stored. Takes time, and lets others work meanwhile."""
     return [
-        None if raw is None else Packed(sha256(raw).digest(), len(raw), zlib.compress(raw[:PIECE], LEVEL))
-        for raw in raws
+        None if raw is None else Packed(sha256(raw).digest(), len(raw), compress(raw[:PIECE], LEVEL)) for raw in raws
     ]
 
 
