@@ -171,18 +171,19 @@ def _jobs(config: Path, repeat: int, label: str, more: list[str]) -> list[Row]:
 async def _passes(config: Path, job: dict[str, Any]) -> None:
     """In a process of its own: passes on an open store, timed, as JSON on stdout."""
     from maillinkd import app
-    from maillinkd.imap import client, poller
+    from maillinkd.imap import poller
+    from maillinkd.imap.protocol import ImapProtocol
     from maillinkd.settings import load
 
     written = 0
-    write = client._Protocol.write
+    write = ImapProtocol.write
 
     def counted(protocol: Any, data: bytes) -> None:
         nonlocal written
         written += 1
         write(protocol, data)
 
-    setattr(client._Protocol, "write", counted)  # noqa: B010 - the only way to look inside
+    setattr(ImapProtocol, "write", counted)  # noqa: B010 - the only way to look inside
     settings = load(config)
     account = app._account(settings, "anna", datetime.now(UTC).date())
     seconds = []

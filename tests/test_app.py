@@ -19,7 +19,8 @@ from maillinkd.app import open_house
 from maillinkd.imap.audit import Audit
 from maillinkd.imap.budget import Traffic
 from maillinkd.imap.errors import LoginRefused, Unreachable
-from maillinkd.imap.poller import MailboxState, State, Summary
+from maillinkd.imap.poller import Summary
+from maillinkd.imap.state import MailboxState, State
 from maillinkd.ingest.house import House
 from maillinkd.mail.delivery import Received, TemporaryFailure
 from maillinkd.oauth.token import LoginNeeded

@@ -11,8 +11,9 @@ from imap.ledger import ListLedger
 from maillinkd.imap import tally
 from maillinkd.imap.account import Account, Deadlines
 from maillinkd.imap.audit import Audit, audit
+from maillinkd.imap.backoff import Backoff, Backoffs
 from maillinkd.imap.errors import LoginRefused
-from maillinkd.imap.poller import Backoff, Backoffs, follow
+from maillinkd.imap.poller import follow
 from system.imap_peer import NOON, FakeConnection, FakeFolder, FakeServer, mail
 
 QUICK = Backoffs(Backoff(0.001, 0.01), Backoff(0.001, 0.01), Backoff(0.001, 0.01))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maillinkd.imap.budget import Budget, Traffic
+from maillinkd.imap.budget import Allowance, Budget, Traffic
 
 HOUR = timedelta(hours=1)
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -93,3 +93,33 @@ def test_at_the_moment_that_is_told_it_is_allowed(
     assert GMAIL.allows(counted, wanted, free, old=old)
     assert GMAIL.allows(counted, 200 * MB, free, old=old)
     assert GMAIL.allows(counted, wanted, now, old=old) or free > now
+
+
+def test_what_has_to_wait_is_told_once_and_again_when_there_was_room() -> None:
+    """Old mail leaves a tenth to new mail; what is refused names the hour from which on there is room."""
+    allowance = Allowance(100 * MB, traffic((NOON, 85 * MB)))
+    assert allowance.allows(5 * MB, NOON, old=True)
+    allowance.count(3 * MB, NOON)
+    assert not allowance.allows(5 * MB, NOON, old=True)
+    assert allowance.refuse(5 * MB, NOON, old=True)
+    assert not allowance.refuse(5 * MB, NOON, old=True)
+
+    assert allowance.room_at == NOON + 25 * HOUR
+    assert allowance.allows(5 * MB, NOON, old=False)
+    assert not allowance.allows(1, NOON, old=True)
+    assert not allowance.suffices(NOON)
+    later = allowance.room_at
+    assert allowance.allows(5 * MB, later, old=True)
+    assert (allowance.suffices(later), allowance.suffices(later)) == (True, False)
+    assert allowance.refuse(5 * MB, later, old=True)
+
+
+def test_without_a_limit_nothing_waits() -> None:
+    allowance = Allowance(0, traffic((NOON, 85 * MB)))
+
+    assert allowance.allows(10**12, NOON, old=True)
+    assert not allowance.suffices(NOON)
+    assert allowance.traffic.total(NOON) == 85 * MB
+    allowance.count(0, NOON)
+    allowance.count(MB, NOON)
+    assert allowance.traffic.total(NOON) == 86 * MB

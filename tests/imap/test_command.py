@@ -21,6 +21,17 @@ COMMANDS: dict[str, tuple[list[Argument], bool, list[bytes]]] = {
         False,
         [b"t LOGIN {1}\r\n", b"\x80 {1}\r\n", b"\x7f\r\n"],
     ),
+    "a list": (
+        ["LIST", '""', (Astring(b"INBOX"), Astring(b"a b")), "RETURN ()"],
+        False,
+        [b't LIST "" ("INBOX" "a b") RETURN ()\r\n'],
+    ),
+    "a list with a literal": (
+        ["LIST", (Astring(b"INBOX"), Astring(b"\xff")), "x"],
+        False,
+        [b't LIST ("INBOX" {1}\r\n', b"\xff) x\r\n"],
+    ),
+    "a list with a literal, with LITERAL+": (["LIST", (Astring(b"\xff"),)], True, [b"t LIST ({1+}\r\n\xff)\r\n"]),
     "a secret goes out as it stands": (
         ["AUTHENTICATE", "PLAIN", Secret(b"AGE=")],
         False,

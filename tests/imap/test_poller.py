@@ -1,7 +1,6 @@
-"""The life of a mailbox's task: catching up, watching, breaking and coming back."""
+"""The life of a mailbox's task: reading, filing, breaking and coming back."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -11,98 +10,22 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from imap.connecting import Source
+from imap.following import QUICK, SHORT, Following, account, idling, once
 from imap.ledger import ListLedger
-from imap.modern_peer import EXTENSIONS, Modern
-from maillinkd.imap import poller, reader, sync
-from maillinkd.imap.account import Account, Deadlines
+from maillinkd.imap import idle, login, poller, reader
+from maillinkd.imap.backoff import Backoffs
 from maillinkd.imap.budget import Traffic
-from maillinkd.imap.client import Connection
-from maillinkd.imap.errors import ImapError, LoginRefused, Refused, Unreachable
-from maillinkd.imap.poller import Backoff, Backoffs, MailboxState, State, Summary, follow, plan
+from maillinkd.imap.errors import LoginRefused, Refused, Unreachable
+from maillinkd.imap.line import Line
+from maillinkd.imap.poller import Summary, follow
+from maillinkd.imap.state import State
 from maillinkd.mail.delivery import FolderBatch, FolderCursor, TemporaryFailure
-from system.imap_peer import NOON, FakeConnection, FakeFolder, FakeServer, Proxy, fetched, mail
-from system.providers import BYE_BACK_OFF, TOO_MUCH
+from maillinkd.oauth.token import LoginNeeded
+from system.imap_peer import NOON, FakeConnection, FakeFolder, FakeServer, fetched, mail
+from system.providers import ACCESS_TOKEN_EXPIRED, BYE_BACK_OFF, TOO_MUCH, gmail, microsoft
 
-QUICK = Backoffs(Backoff(0.001, 0.01), Backoff(0.001, 0.01), Backoff(0.001, 0.01))
-SHORT = Deadlines(connect=5, command=1, search=1, bytes_per_second=1e9, idle_done=1, logout=1)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[FakeServer]:
-    async with FakeServer() as running:
-        for number in range(1, 8):
-            running.inbox.append(mail(number))
-        yield running
-
-
-@pytest.fixture
-def ledger() -> ListLedger:
-    return ListLedger()
-
-
-def account(server: FakeServer | Proxy, **changes: object) -> Account:
-    settings: dict[str, object] = {"name": "anna", "host": "127.0.0.1", "port": server.port, "tls": "none"}
-    settings |= {"username": "anna", "password": "secret", "folders": ("INBOX",)}
-    return Account(**{**settings, **changes})  # type: ignore[arg-type]
-
-
-async def once(server: FakeServer | Proxy, ledger: ListLedger, **changes: object) -> Summary:
-    async with asyncio.timeout(30):
-        return await follow(account(server, **changes), ledger, once=True, backoffs=QUICK, deadlines=SHORT)
-
-
-class Following:
-    """A task that follows, and what it reported. `async with Following(...) as following: ...`"""
-
-    def __init__(
-        self,
-        server: FakeServer | Proxy,
-        ledger: ListLedger,
-        backoffs: Backoffs = QUICK,
-        traffic: Traffic | None = None,
-        **changes: object,
-    ) -> None:
-        self.states: list[MailboxState] = []
-        self._reported = asyncio.Event()
-        self._start = lambda: follow(
-            account(server, **changes),
-            ledger,
-            report=self._report,
-            backoffs=backoffs,
-            deadlines=SHORT,
-            traffic=traffic,
-        )
-
-    def _report(self, state: MailboxState) -> None:
-        self.states.append(state)
-        self._reported.set()
-
-    async def until(self, wanted: Callable[[MailboxState], bool], seconds: float = 10.0) -> MailboxState:
-        """Waits for a state that is reported from now on, or holds now."""
-        async with asyncio.timeout(seconds):
-            while not (self.states and wanted(self.states[-1])):
-                self._reported.clear()
-                await self._reported.wait()
-        return self.states[-1]
-
-    async def ever(self, state: State) -> MailboxState:
-        async with asyncio.timeout(10):
-            while not (found := [each for each in self.states if each.state is state]):
-                self._reported.clear()
-                await self._reported.wait()
-        return found[-1]
-
-    async def __aenter__(self) -> "Following":
-        self.task = asyncio.create_task(self._start())
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        self.task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await self.task
-
-
-# One pass
+MAILS = 7
 
 
 async def test_a_pass_reads_everything_newest_first(
@@ -220,29 +143,6 @@ async def test_a_message_listed_and_not_given_is_asked_for_again(
     assert [message.uid for message in ledger.batches[-1].messages] == [8]
 
 
-async def test_a_message_seen_late_is_fetched(server: FakeServer, ledger: ListLedger) -> None:
-    late = server.inbox.append(mail(8), visible=False)
-    server.inbox.append(mail(9))
-    await once(server, ledger)
-    server.inbox.messages[late].visible = True
-    await once(server, ledger)
-    await once(server, ledger)
-
-    assert ledger.uids("INBOX") == [1, 2, 3, 4, 5, 6, 7, 9, 8]
-    assert ledger.cursors["INBOX"].top == 9
-
-
-async def test_expunged_mail_is_marked_if_wanted(server: FakeServer, ledger: ListLedger) -> None:
-    await once(server, ledger)
-    del server.inbox.messages[2], server.inbox.messages[7]
-    await once(server, ledger)
-    assert ledger.uids("INBOX") == [1, 2, 3, 4, 5, 6, 7]
-
-    await once(server, ledger, expunged="mark")
-    assert ledger.uids("INBOX") == [1, 3, 4, 5, 6]
-    assert ledger.batches[-1].gone == (2, 7)
-
-
 async def test_new_mail_does_not_wait_for_a_first_sync(
     server: FakeServer, ledger: ListLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,50 +162,12 @@ async def test_new_mail_does_not_wait_for_a_first_sync(
     assert FolderCursor(1, 8, 0, None, 0) == ledger.cursors["INBOX"]
 
 
-async def test_folders_take_turns_in_a_first_sync(
-    server: FakeServer, ledger: ListLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reader, "CHUNK", 1)
-    monkeypatch.setattr(reader, "SLICE", 0.0)
-    server.folders["Sent"] = FakeFolder()
-    for number in range(1, 4):
-        server.folders["Sent"].append(mail(number))
-    await once(server, ledger, folders=("INBOX", "Sent"))
-
-    assert (ledger.uids("INBOX"), ledger.uids("Sent")) == ([7, 6, 5, 4, 3, 2, 1], [3, 2, 1])
-    assert [batch.folder for batch in ledger.batches].index("Sent") < 6
-
-
-async def test_folders_that_are_not_there_are_reported(server: FakeServer, ledger: ListLedger) -> None:
-    server.folders["Locked"] = FakeFolder()
-    server.on("EXAMINE", None)
-
-    async def locked(peer: FakeConnection, tag: str, line: str) -> bool:
-        if "Locked" in line:
-            await peer.say(f"{tag} NO [NOPERM] not yours")
-        return "Locked" in line
-
-    server.on("EXAMINE", locked)
-    summary = await once(server, ledger, folders=("Nope", "Locked", "INBOX"))
-
-    assert summary.missing_folders == ("Nope", "Locked")
-    assert summary.filed == 7
-
-
-async def test_no_folder_at_all(server: FakeServer, ledger: ListLedger) -> None:
-    with pytest.raises(ImapError, match="none of the configured folders"):
-        await once(server, ledger, folders=("Nope",))
-
-
-# Whole messages
-
-
 async def test_whole_messages(server: FakeServer, ledger: ListLedger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small ones together up to a size, large ones alone and in pieces, giants as headers."""
     monkeypatch.setattr(reader, "CHUNK_BYTES", 3_500)
     monkeypatch.setattr(reader, "PIECE", 2_000)
     monkeypatch.setattr(reader, "LARGEST", 9_000)
-    monkeypatch.setattr("maillinkd.imap.client.PIECE", 2_000)
+    monkeypatch.setattr("maillinkd.imap.fetch.PIECE", 2_000)
     server.folders["INBOX"] = FakeFolder()
     sizes = (500, 900, 2_500, 5_000, 100, 12_000, 800, 1_000, 900)
     for number, size in enumerate(sizes, 1):
@@ -339,9 +201,6 @@ async def test_whole_messages_that_are_gone(server: FakeServer, ledger: ListLedg
 
     assert ledger.uids("INBOX") == [1, 2, 4, 5, 6, 7]
     assert ledger.batches[0].gone == (3,)
-
-
-# Faults
 
 
 @pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.torture), 3])
@@ -510,9 +369,6 @@ async def test_while_a_batch_is_filed_the_next_is_fetched(
     assert ledger.uids("INBOX") == [7, 6, 5, 4, 3, 2, 1]
 
 
-# Logging in
-
-
 async def test_a_refused_login_ends_a_pass(server: FakeServer, ledger: ListLedger) -> None:
     with pytest.raises(LoginRefused):
         await once(server, ledger, password="wrong")
@@ -568,106 +424,10 @@ async def test_a_server_that_asks_for_time_gets_it(
     assert waiting.next_try - datetime.now(UTC) > timedelta(seconds=seconds - 1)
 
 
-# Watching
-
-
-async def test_new_mail_comes_by_idle(server: FakeServer, ledger: ListLedger) -> None:
-    """Within 50 ms of the server's announcement; measured over ten, the median counts."""
-    delays = []
-    async with Following(server, ledger) as following:
-        await following.until(lambda state: state.state is State.WATCHING)
-        for number in range(8, 18):
-            await _idling(server)
-            server.inbox.append(mail(number))
-            start = asyncio.get_running_loop().time()
-            await server.announce()
-            await ledger.until(number)
-            delays.append(asyncio.get_running_loop().time() - start)
-
-    assert list(range(1, 18)) == ledger.uids("INBOX")
-    assert sorted(delays)[5] < 0.05
-
-
-async def test_mail_that_comes_while_idle_ends_is_not_lost(server: FakeServer, ledger: ListLedger) -> None:
-    """EXISTS between DONE and its answer."""
-    late = False
-
-    async def idle(peer: FakeConnection, tag: str, line: str) -> bool:
-        nonlocal late
-        if late:
-            return False
-        late = True
-        await peer.say("+ idling")
-        server.inbox.append(mail(8))
-        await peer.say("* 8 EXISTS")
-        await peer.reader.readline()
-        server.inbox.append(mail(9))
-        peer.told = 9
-        await peer.say("* 9 EXISTS", f"{tag} OK done")
-        return True
-
-    server.on("IDLE", idle)
-    async with Following(server, ledger):
-        await ledger.until(9)
-
-    assert list(range(1, 10)) == ledger.uids("INBOX")
-
-
-@pytest.mark.parametrize("how", ["not offered", "refused"])
-async def test_without_idle_it_polls(server: FakeServer, ledger: ListLedger, how: str) -> None:
-    if how == "refused":
-        server.on("IDLE", "{tag} NO not here")
-    else:
-        server.capabilities.remove("IDLE")
-    async with Following(server, ledger, poll_interval=0.02) as following:
-        await following.ever(State.POLLING)
-        server.inbox.append(mail(8))
-        await ledger.until(8)
-
-    assert list(range(1, 9)) == ledger.uids("INBOX")
-
-
-async def test_other_folders_are_polled(server: FakeServer, ledger: ListLedger) -> None:
-    server.folders["Sent"] = FakeFolder()
-    async with Following(server, ledger, folders=("INBOX", "Sent"), poll_interval=0.02) as following:
-        await following.until(lambda state: state.state is State.WATCHING)
-        server.folders["Sent"].append(mail(1))
-        await ledger.until(1, "Sent")
-        server.inbox.append(mail(8))
-        await ledger.until(8)
-        server.folders["Sent"] = FakeFolder(uidvalidity=2)
-        server.folders["Sent"].append(mail(1))
-        await ledger.until(2, "Sent")
-
-    assert ([*range(1, 9)], [1]) == (ledger.uids("INBOX"), ledger.uids("Sent"))
-
-
-async def test_a_folder_that_is_made_later_is_found(
-    server: FakeServer, ledger: ListLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(poller, "_RELIST", 0.0)
-    async with Following(server, ledger, folders=("*",), poll_interval=0.02) as following:
-        await following.until(lambda state: state.state is State.WATCHING)
-        server.folders["New"] = FakeFolder()
-        server.folders["New"].append(mail(1))
-        await ledger.until(1, "New")
-
-
-async def test_expunges_are_noticed_while_watching(server: FakeServer, ledger: ListLedger) -> None:
-    async with Following(server, ledger, expunged="mark") as following:
-        await following.until(lambda state: state.state is State.WATCHING)
-        await _idling(server)
-        del server.inbox.messages[3]
-        await server.connections[-1].say("* 3 EXPUNGE")
-        async with asyncio.timeout(5):
-            while 3 in ledger.uids("INBOX"):
-                await asyncio.sleep(0.001)
-
-
 async def test_a_hundred_drops_lose_nothing(server: FakeServer, ledger: ListLedger) -> None:
     async with Following(server, ledger) as following:
         for number in range(8, 108):
-            await _idling(server)
+            await idling(server)
             server.inbox.append(mail(number))
             await server.drop_all()
             for peer in server.connections:
@@ -707,95 +467,37 @@ async def test_good_bye_in_any_state(server: FakeServer, ledger: ListLedger, com
     assert up.last_error == ""
 
 
-async def test_the_silent_death_of_idle_is_noticed(server: FakeServer, ledger: ListLedger) -> None:
-    """As when a NAT box forgets the connection: nobody says a word."""
-    deadlines = replace(SHORT, connect=0.1, idle_renew=0.1, idle_done=0.1, command=0.3)
-    async with Proxy("127.0.0.1", server.port) as proxy:
-        states: list[MailboxState] = []
-        task = asyncio.create_task(
-            follow(account(proxy), ledger, report=states.append, deadlines=deadlines, backoffs=QUICK)
-        )
-        await ledger.until(7)
-        await _idling(server)
-        proxy.silent.set()
-        server.inbox.append(mail(8))
-        async with asyncio.timeout(5):
-            while State.WAITING not in [state.state for state in states]:
-                await asyncio.sleep(0.01)
-        proxy.silent.clear()
-        await ledger.until(8)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-
-async def test_states_tell_the_story(server: FakeServer, ledger: ListLedger) -> None:
-    async with Following(server, ledger, folders=("INBOX", "Nope")) as following:
-        watching = await following.until(lambda state: state.state is State.WATCHING)
-
-    story = list(dict.fromkeys(state.state for state in following.states))
-    assert story == [State.CONNECTING, State.CATCHING_UP, State.WATCHING]
-    assert (
-        watching.folder,
-        watching.missing_folders,
-        watching.filed,
-        watching.pending,
-        watching.last_error,
-        watching.next_try,
-    ) == ("INBOX", ("Nope",), 7, 0, "", None)
-    assert watching.last_success is not None
-    assert 7 in {state.pending for state in following.states}
-
-
 async def test_cancelling_closes_the_connection(server: FakeServer, ledger: ListLedger) -> None:
     async with Following(server, ledger):
-        await _idling(server)
+        await idling(server)
     async with asyncio.timeout(5):
         while not server.connections[-1].writer.transport.is_closing():
             await asyncio.sleep(0.001)
 
 
-async def test_a_plan_files_nothing(server: FakeServer, ledger: ListLedger) -> None:
-    await once(server, ledger)
-    server.inbox.append(mail(8))
-    server.folders["Sent"] = FakeFolder()
-    server.folders["Sent"].append(mail(1, 1_000))
-    planned = await plan(account(server, folders=("INBOX", "Sent", "Nope")), ledger)
+async def test_who_is_stopped_in_idle_says_good_bye(
+    server: FakeServer, ledger: ListLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_idle = asyncio.Event()
+    until_stirred = idle._until_stirred
 
-    assert [("INBOX", 1, 0, len(mail(8))), ("Sent", 0, 1, len(mail(1, 1_000)))] == [
-        (each.folder, each.new, each.first, each.size) for each in planned.folders
-    ]
-    assert planned.missing_folders == ("Nope",)
-    assert len(ledger.batches) == 1
+    async def waiting(line: Line, end: float) -> None:
+        in_idle.set()
+        await until_stirred(line, end)
 
+    monkeypatch.setattr(idle, "_until_stirred", waiting)
+    async with Following(server, ledger):
+        await in_idle.wait()
 
-DELAYS = {
-    "the first": (1, None, 0.5, 1.0),
-    "the second": (2, None, 1.0, 2.0),
-    "the fifth": (5, None, 8.0, 16.0),
-    "the hundredth": (100, None, 150.0, 300.0),
-    "the millionth": (1_000_000, None, 150.0, 300.0),
-    "as long as the server asks": (1, 700.0, 700.0, 700.0),
-}
+    assert server.commands[-2:] == ["DONE", "LOGOUT"]
 
 
-@pytest.mark.parametrize(("failures", "wish", "low", "high"), DELAYS.values(), ids=DELAYS.keys())
-def test_backoff(failures: int, wish: float | None, low: float, high: float) -> None:
-    delays = [Backoff().delay(failures, wish) for _ in range(200)]
+async def test_who_is_stopped_between_two_looks_says_good_bye(server: FakeServer, ledger: ListLedger) -> None:
+    server.capabilities.remove("IDLE")
+    async with Following(server, ledger) as following:
+        await following.until(lambda state: state.state is State.POLLING)
 
-    assert low <= min(delays) <= max(delays) <= high
-    assert wish or len(set(delays)) > 100
-
-
-def test_a_refused_login_waits_five_minutes_to_an_hour() -> None:
-    assert min(Backoffs().login.delay(1) for _ in range(200)) >= 300
-    assert max(Backoffs().login.delay(50) for _ in range(200)) <= 3_600
-
-
-async def _idling(server: FakeServer) -> None:
-    async with asyncio.timeout(5):
-        while not any(peer.idling for peer in server.connections):
-            await asyncio.sleep(0.001)
+    assert server.commands[-1] == "LOGOUT"
 
 
 HAPPENINGS = st.lists(
@@ -871,352 +573,9 @@ def test_whatever_happens_in_the_end_all_is_there_once(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "CHUNK", chunk)
         patch.setattr(reader, "PIECE", 1_000)
-        patch.setattr("maillinkd.imap.client.PIECE", 1_000)
+        patch.setattr("maillinkd.imap.fetch.PIECE", 1_000)
         asyncio.run(live())
 
-
-# Looking again
-
-
-def asked(server: FakeServer, *names: str) -> list[str]:
-    """The commands of these names that were given since the last login, without arguments."""
-    start = max(at for at, line in enumerate(server.commands) if line.startswith(("AUTHENTICATE", "LOGIN")))
-    words = [" ".join(line.split(" ")[: 2 if line.startswith("UID") else 1]) for line in server.commands[start:]]
-    return [word for word in words if word in names]
-
-
-OPENS = ("EXAMINE", "UID SEARCH", "UID FETCH")
-
-
-@pytest.mark.parametrize("expunged", ["keep", "mark"])
-async def test_a_folder_that_stands_as_it_stood_is_not_opened(
-    server: FakeServer, ledger: ListLedger, expunged: str
-) -> None:
-    modern = Modern(server)
-    server.folders["Sent"] = FakeFolder()
-    server.folders["Sent"].append(mail(1))
-    folders = ("INBOX", "Sent")
-    await once(server, ledger, folders=folders, expunged=expunged)
-    await once(server, ledger, folders=folders, expunged=expunged)
-    assert asked(server, *OPENS) == []
-
-    modern.touch("Sent")
-    server.folders["Sent"].append(mail(2))
-    await once(server, ledger, folders=folders, expunged=expunged)
-    assert asked(server, *OPENS) == list(OPENS)
-    assert ledger.uids("Sent") == [1, 2]
-    await once(server, ledger, folders=folders, expunged=expunged)
-    assert asked(server, *OPENS) == []
-
-
-async def test_without_highestmodseq_a_pass_always_looks(server: FakeServer, ledger: ListLedger) -> None:
-    """One message went and another became visible below UIDNEXT: no other number tells."""
-    late = server.inbox.append(mail(8), visible=False)
-    server.inbox.append(mail(9))
-    await once(server, ledger)
-    del server.inbox.messages[2]
-    server.inbox.messages[late].visible = True
-    await once(server, ledger)
-
-    assert late in ledger.uids("INBOX")
-
-
-@pytest.mark.parametrize("extensions", [(), ("ESEARCH",), ("CONDSTORE", "ESEARCH", "ENABLE", "QRESYNC")])
-async def test_mail_that_becomes_visible_late_far_below_is_found(
-    server: FakeServer, ledger: ListLedger, extensions: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """There are more messages than those found explain, so every UID is compared; else none is."""
-    monkeypatch.setattr(sync, "TAIL", 2)
-    monkeypatch.setattr("maillinkd.imap.resync.WINDOW", 3)
-    modern = Modern(server, extensions)
-    server.inbox.messages[3].visible = False
-    await once(server, ledger)
-    server.inbox.append(mail(8))
-    modern.touch()
-    await once(server, ledger)
-    assert sorted(ledger.uids("INBOX")) == [1, 2, 4, 5, 6, 7, 8]
-    assert len(asked(server, "UID SEARCH")) == 1
-
-    server.inbox.messages[3].visible = True
-    modern.touch()
-    await once(server, ledger)
-    assert sorted(ledger.uids("INBOX")) == [1, 2, 3, 4, 5, 6, 7, 8]
-
-
-async def test_late_mail_that_lies_before_since_is_left_alone(
-    server: FakeServer, ledger: ListLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sync, "TAIL", 2)
-    for uid, message in server.inbox.messages.items():
-        message.received = NOON - timedelta(days=30 if uid < 4 else 0)
-    server.inbox.messages[2].visible = server.inbox.messages[4].visible = False
-    since = NOON.date() - timedelta(days=7)
-    await once(server, ledger, since=since)
-    server.inbox.messages[2].visible = server.inbox.messages[4].visible = True
-    await once(server, ledger, since=since)
-
-    assert sorted(ledger.uids("INBOX")) == [4, 5, 6, 7]
-
-
-async def test_every_uid_is_compared_now_and_then(
-    server: FakeServer, ledger: ListLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One became visible far below and another one went: without HIGHESTMODSEQ no number tells."""
-    monkeypatch.setattr(sync, "TAIL", 2)
-    server.inbox.messages[3].visible = False
-    await once(server, ledger)
-    server.inbox.messages[3].visible = True
-    del server.inbox.messages[1]
-    await once(server, ledger)
-    assert 3 not in ledger.uids("INBOX")
-
-    monkeypatch.setattr("maillinkd.imap.resync.WHOLE_EVERY", timedelta(0))
-    await once(server, ledger)
-    assert 3 in ledger.uids("INBOX")
-
-
-@pytest.mark.parametrize("extensions", [(), ("ESEARCH",), EXTENSIONS], ids=["UIDs alone", "ESEARCH", "QRESYNC"])
-async def test_what_went_while_nobody_looked_is_marked(
-    server: FakeServer, ledger: ListLedger, extensions: tuple[str, ...]
-) -> None:
-    """With QRESYNC the server names it; else all UIDs are compared, once, because there are fewer messages."""
-    modern = Modern(server, extensions)
-    await once(server, ledger, expunged="mark")
-    for uid in (2, 5, 7):
-        modern.expunge(uid)
-    server.inbox.append(mail(8))
-    modern.touch()
-    await once(server, ledger, expunged="mark")
-    searches = len(asked(server, "UID SEARCH"))
-
-    assert sorted(ledger.uids("INBOX")) == [1, 3, 4, 6, 8]
-    assert ledger.batches[-1].gone == (2, 5, 7)
-    assert searches == (1 if extensions == EXTENSIONS else 3)
-    await once(server, ledger, expunged="mark")
-    assert len(asked(server, "UID SEARCH")) == (0 if extensions == EXTENSIONS else 1)
-
-
-async def test_what_goes_is_marked_as_the_server_names_it(server: FakeServer, ledger: ListLedger) -> None:
-    modern = Modern(server)
-    async with Following(server, ledger, expunged="mark"):
-        for uid in (3, 6):
-            await _idling(server)
-            modern.expunge(uid)
-            for peer in server.connections:
-                peer.idling = False
-            await server.connections[-1].say(f"* VANISHED {uid}")
-            async with asyncio.timeout(5):
-                while uid in ledger.uids("INBOX"):
-                    await asyncio.sleep(0.001)
-
-    assert not any("UID SEARCH ALL" in line or "RETURN" in line for line in server.commands)
-
-
-async def test_without_names_all_uids_are_compared_rarely(
-    server: FakeServer, ledger: ListLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Many expunges, one comparison at once and one a while after: the last of them is marked too."""
-    monkeypatch.setattr(poller, "_COMPARE_PAUSE", 0.3)
-    async with Following(server, ledger, expunged="mark"):
-        for uid in (1, 2, 3, 4, 5):
-            await _idling(server)
-            del server.inbox.messages[uid]
-            for peer in server.connections:
-                peer.idling, peer.told = False, peer.told - 1
-            await server.connections[-1].say("* 1 EXPUNGE")
-        async with asyncio.timeout(5):
-            while ledger.uids("INBOX") != [6, 7]:
-                await asyncio.sleep(0.001)
-
-    assert server.commands.count("UID SEARCH ALL") in {1, 2}
-
-
-async def test_from_now_on_what_went_is_marked(server: FakeServer, ledger: ListLedger) -> None:
-    """`expunged` was "keep" so far: what went then is marked as well."""
-    modern = Modern(server)
-    await once(server, ledger)
-    modern.expunge(2)
-    await once(server, ledger)
-    await once(server, ledger, expunged="mark")
-
-    assert ledger.uids("INBOX") == [1, 3, 4, 5, 6, 7]
-
-
-@pytest.mark.parametrize("validity", [0, 2**31, 2**40])
-async def test_uidvalidity_of_any_size(server: FakeServer, ledger: ListLedger, validity: int) -> None:
-    Modern(server)
-    server.inbox.uidvalidity = validity
-    await once(server, ledger)
-    await once(server, ledger)
-
-    assert ledger.cursors["INBOX"].uidvalidity == validity
-    assert asked(server, *OPENS) == []
-
-
-async def test_a_uidvalidity_that_changes_again_and_again_raises_an_alarm_and_stops_nothing(
-    server: FakeServer, ledger: ListLedger
-) -> None:
-    with capture_logs() as lines:
-        async with Following(server, ledger):
-            for validity in range(2, 52):
-                await _idling(server)
-                server.inbox.uidvalidity = validity
-                for peer in server.connections:
-                    peer.idling = False
-                await server.drop_all()
-                async with asyncio.timeout(10):
-                    while ledger.cursors["INBOX"].uidvalidity != validity or len(ledger.uids("INBOX")) < 7:
-                        await asyncio.sleep(0.001)
-
-    said = [line["log_level"] for line in lines if line["event"] == "imap uidvalidity changed"]
-    assert said == ["warning"] * 5 + ["error"] * 45
-    assert len(ledger.subjects("INBOX")) == 51 * 7
-
-
-# Announcements (RFC 5465)
-
-
-async def test_every_folder_announces_by_notify(server: FakeServer, ledger: ListLedger) -> None:
-    """On one connection, and none is asked for in between."""
-    modern = Modern(server)
-    server.folders["Sent"], server.folders["Other"] = FakeFolder(), FakeFolder()
-    async with Following(server, ledger, folders=("INBOX", "Sent", "Other"), poll_interval=3_600) as following:
-        for number in range(1, 4):
-            for name in ("Sent", "Other", "INBOX"):
-                state = await following.until(lambda state: state.waits_for.startswith("NOTIFY"))
-                await _idling(server)
-                server.folders[name].append(mail(number))
-                modern.touch(name)
-                await modern.announce(name)
-                await server.announce()
-                await ledger.until(number + (7 if name == "INBOX" else 0), name)
-
-    assert state.waits_for == "NOTIFY: 3 folders"
-    assert state.next_look is not None
-    assert len(server.connections) == 1
-    assert (ledger.uids("Sent"), ledger.uids("Other"), len(ledger.uids("INBOX"))) == ([1, 2, 3], [1, 2, 3], 10)
-
-
-async def test_mail_that_came_before_the_server_took_note_is_found(server: FakeServer, ledger: ListLedger) -> None:
-    modern = Modern(server)
-    server.folders["Sent"] = FakeFolder()
-
-    async def late(peer: FakeConnection, tag: str, line: str) -> bool:
-        server.folders["Sent"].append(mail(1))
-        modern.touch("Sent")
-        await peer.say(f"{tag} OK done")
-        return True
-
-    server.on("NOTIFY", late)
-    async with Following(server, ledger, folders=("INBOX", "Sent"), poll_interval=3_600):
-        await ledger.until(1, "Sent")
-
-
-async def test_a_folder_made_later_is_announced_and_followed(server: FakeServer, ledger: ListLedger) -> None:
-    modern = Modern(server)
-    async with Following(server, ledger, folders=("*",), poll_interval=3_600):
-        await _idling(server)
-        server.folders["New"] = FakeFolder()
-        server.folders["New"].append(mail(1))
-        await server.connections[-1].say('* LIST () "/" "New"')
-        await ledger.until(1, "New")
-        async with asyncio.timeout(5):
-            while len(modern.notified) < 2:
-                await asyncio.sleep(0.001)
-        await _idling(server)
-        server.folders["New"].append(mail(2))
-        modern.touch("New")
-        await modern.announce("New")
-        await ledger.until(2, "New")
-
-    assert '"New"' in [line for line in server.commands if line.startswith("NOTIFY")][-1]
-
-
-async def test_a_server_that_refuses_to_notify_is_watched_by_idle(server: FakeServer, ledger: ListLedger) -> None:
-    """Said once, whatever connections follow."""
-    Modern(server)
-    server.on("NOTIFY", "{tag} NO [BADEVENT (MessageNew MessageExpunge)] not that")
-    server.folders["Sent"] = FakeFolder()
-    with capture_logs() as lines:
-        async with Following(server, ledger, folders=("INBOX", "Sent"), poll_interval=0.05) as following:
-            for number in range(1, 4):
-                await following.until(lambda state: state.waits_for.startswith("IDLE: INBOX; 1 more every"))
-                server.folders["Sent"].append(mail(number))
-                await ledger.until(number, "Sent")
-                await server.drop_all()
-
-    assert [line["log_level"] for line in lines if line["event"].startswith("imap notify refused")] == ["warning"]
-    assert sum(line.startswith("NOTIFY") for line in server.commands) == 1
-
-
-async def test_a_server_that_stops_to_notify_is_asked_again_and_in_the_end_no_more(
-    server: FakeServer, ledger: ListLedger
-) -> None:
-    """NOTIFICATIONOVERFLOW (RFC 5465, 5.8): what it did not say is looked for."""
-    modern = Modern(server)
-    server.folders["Sent"] = FakeFolder()
-    async with Following(server, ledger, folders=("INBOX", "Sent"), poll_interval=3_600) as following:
-        for number in range(1, 5):
-            await following.until(lambda state: state.state is State.WATCHING)
-            await _idling(server)
-            server.folders["Sent"].append(mail(number))
-            modern.touch("Sent")
-            for peer in server.connections:
-                peer.idling = False
-            await server.connections[-1].say("* OK [NOTIFICATIONOVERFLOW] too much")
-            await ledger.until(number, "Sent")
-        await following.until(lambda state: state.waits_for.startswith("IDLE"))
-
-    assert sum(line.startswith("NOTIFY") for line in server.commands) == 4
-
-
-async def test_the_silent_death_of_notify_is_noticed(server: FakeServer, ledger: ListLedger) -> None:
-    Modern(server)
-    server.folders["Sent"] = FakeFolder()
-    deadlines = replace(SHORT, connect=0.1, idle_renew=0.1, idle_done=0.1, command=0.3)
-    async with Proxy("127.0.0.1", server.port) as proxy:
-        task = asyncio.create_task(
-            follow(account(proxy, folders=("INBOX", "Sent")), ledger, deadlines=deadlines, backoffs=QUICK)
-        )
-        await ledger.until(7)
-        await _idling(server)
-        proxy.silent.set()
-        server.folders["Sent"].append(mail(1))
-        async with asyncio.timeout(5):
-            while len(server.connections) < 2:
-                await asyncio.sleep(0.01)
-                if server.connections[0].writer.transport.is_closing():
-                    proxy.silent.clear()
-        await ledger.until(1, "Sent")
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-
-async def test_a_server_without_uidnext_is_polled_without_a_gap(server: FakeServer, ledger: ListLedger) -> None:
-    """One comes and another goes between two looks: as many messages as before."""
-    server.says_uidnext = False
-    server.folders["Sent"] = FakeFolder()
-    server.folders["Sent"].append(mail(1))
-    async with Following(server, ledger, folders=("INBOX", "Sent"), poll_interval=0.02) as following:
-        await following.until(lambda state: state.state is State.WATCHING)
-        del server.folders["Sent"].messages[1]
-        server.folders["Sent"].append(mail(2))
-        await ledger.until(2, "Sent")
-
-
-async def test_how_much_of_a_first_sync_is_left(
-    server: FakeServer, ledger: ListLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reader, "CHUNK", 3)
-    async with Following(server, ledger) as following:
-        await following.until(lambda state: state.state is State.WATCHING)
-
-    assert list(dict.fromkeys(state.first_sync for state in following.states)) == [0, 4, 1]
-    assert following.states[-1].first_sync == 0
-
-
-# The provider's limits
 
 HOUR = timedelta(hours=1)
 
@@ -1395,26 +754,51 @@ async def test_a_pass_does_not_wait_half_an_hour(server: FakeServer, ledger: Lis
     assert server.commands[-1] == "LOGOUT"
 
 
-async def test_who_is_stopped_in_idle_says_good_bye(
+async def test_a_connection_is_renewed_before_its_token_ends_and_no_mail_is_lost(
     server: FakeServer, ledger: ListLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    idling = asyncio.Event()
-    until_stirred = Connection._until_stirred
+    monkeypatch.setattr(login, "_SHORTEST", 0.05)
+    gmail(server, lambda token: True)
+    async with Following(server, ledger, tokens=Source("good", life=0.05)) as following:
+        for number in (8, 9, 10):
+            await following.until(lambda state: state.state is State.WATCHING)
+            server.inbox.append(mail(number))
+            await server.announce()
+            await following.until(lambda state: state.state is State.CONNECTING)
+        await following.until(lambda state: state.state is State.WATCHING)
 
-    async def waiting(connection: Connection, end: float) -> None:
-        idling.set()
-        await until_stirred(connection, end)
-
-    monkeypatch.setattr(Connection, "_until_stirred", waiting)
-    async with Following(server, ledger):
-        await idling.wait()
-
-    assert server.commands[-2:] == ["DONE", "LOGOUT"]
+    assert len(server.connections) >= 4
+    assert server.commands.count("LOGOUT") >= 3  # left as one leaves, not lost
+    assert State.WAITING not in [state.state for state in following.states]
+    assert ledger.uids("INBOX") == list(range(1, 11))
 
 
-async def test_who_is_stopped_between_two_looks_says_good_bye(server: FakeServer, ledger: ListLedger) -> None:
-    server.capabilities.remove("IDLE")
-    async with Following(server, ledger) as following:
-        await following.until(lambda state: state.state is State.POLLING)
+async def test_when_the_server_ends_the_session_with_the_token_a_new_one_is_fetched(
+    server: FakeServer, ledger: ListLedger
+) -> None:
+    good = {"one"}
+    microsoft(server, lambda token: token in good)
+    source = Source("one", "two")
+    async with Following(server, ledger, tokens=source) as following:
+        await following.until(lambda state: state.state is State.WATCHING)
+        good.clear()
+        good.add("two")
+        server.inbox.append(mail(8))
+        await server.connections[-1].say(ACCESS_TOKEN_EXPIRED)
+        lost = await following.ever(State.WAITING)
+        await following.until(lambda state: state.state is State.WATCHING)
 
-    assert server.commands[-1] == "LOGOUT"
+    assert "AccessTokenExpired" in lost.last_error
+    assert source.refused == ["one"]
+    assert ledger.uids("INBOX") == list(range(1, 9))
+
+
+async def test_a_login_that_is_needed_is_said_and_awaited(server: FakeServer, ledger: ListLedger) -> None:
+    gmail(server, {"good"}.__contains__)
+    source = Source(LoginNeeded("mailbox anna: revoked; run `maillinkd auth login anna`"))
+    async with Following(server, ledger, tokens=source) as following:
+        refused = await following.ever(State.REFUSED)
+        source.tokens = ["good"]
+        await following.until(lambda state: state.state is State.WATCHING)
+
+    assert refused.last_error == "mailbox anna: revoked; run `maillinkd auth login anna`"

@@ -7,7 +7,8 @@ import time
 from imap.ledger import ListLedger
 from maillinkd import demo
 from maillinkd.imap.account import Account
-from maillinkd.imap.poller import MailboxState, State, follow
+from maillinkd.imap.poller import follow
+from maillinkd.imap.state import MailboxState, State
 
 NEW = b"From: Carla Client <carla@client.example>\r\nTo: anna@ourco.example\r\nSubject: Hello\r\n\r\nHello\r\n"
 

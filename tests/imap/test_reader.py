@@ -9,11 +9,13 @@ import pytest
 
 from imap.ledger import ListLedger
 from imap.wire import Wire, over
-from maillinkd.imap import client, reader
+from maillinkd.imap import fetch, reader
 from maillinkd.imap.account import Account, Deadlines
 from maillinkd.imap.client import Connection
 from maillinkd.imap.errors import ConnectionLost, ImapError, Refused
 from maillinkd.imap.folders import Folder
+from maillinkd.imap.idle import idle
+from maillinkd.imap.login import log_in
 from maillinkd.imap.reader import CHUNK, CHUNK_BYTES, LARGEST, PIECE, WINDOW_BYTES, Brought, Reading, Trouble, by_size
 from maillinkd.imap.response import ProtocolError
 from maillinkd.mail.delivery import FolderBatch, FolderCursor
@@ -142,7 +144,7 @@ class Look:
         try:
             self.wire.coming = list(coming)
             await connection.capability()
-            await connection.login("anna", "secret")
+            await log_in(connection, self.account, None)
             await connection.identify()
             (inbox,) = await connection.folders()
             cursor = reader.sync.starting(
@@ -150,7 +152,7 @@ class Look:
             )
             cursor = await self._read(connection, inbox, cursor)
             while self.wire.coming:
-                await connection.idle(60)
+                await idle(connection, 60)
                 cursor = await self._read(connection, inbox, cursor)
             await connection.logout()
         finally:
@@ -182,7 +184,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits so low that a few messages exceed them."""
     monkeypatch.setattr(reader, "CHUNK", 2)
     monkeypatch.setattr(reader, "CHUNK_BYTES", 150)
-    for module in (reader, client):
+    for module in (reader, fetch):
         monkeypatch.setattr(module, "PIECE", 50)
 
 
@@ -246,14 +248,14 @@ async def test_what_came_and_is_not_filed_is_bounded(
     """However slow the filing: a few bytes, or one message alone."""
     monkeypatch.setattr(reader, "CHUNK_BYTES", 200)
     monkeypatch.setattr(reader, "WINDOW_BYTES", 400)
-    monkeypatch.setattr(client, "PIECE", 10_000)
+    monkeypatch.setattr(fetch, "PIECE", 10_000)
     folder = FakeFolder()
     for size in sizes:
         folder.append(b"x" * size)
     look = Look(folder, "full")
     connection, wire = await over(folder, DEADLINES)
     await connection.capability()
-    await connection.login("anna", "secret")
+    await log_in(connection, look.account, None)
     (inbox,) = await connection.folders()
     cursor = reader.sync.starting(None, await connection.examine(inbox), 0, None)
     reading = Reading(connection, look.account, look.ledger, (), look.trouble, lambda count: None)
@@ -314,7 +316,7 @@ async def test_a_look_that_is_left_leaves_nothing_running() -> None:
     look = Look(mailbox(*[10] * 9), "headers")
     connection, _ = await over(look.folder, DEADLINES)
     await connection.capability()
-    await connection.login("anna", "secret")
+    await log_in(connection, look.account, None)
     (inbox,) = await connection.folders()
     cursor = reader.sync.starting(None, await connection.examine(inbox), 0, None)
     reading = Reading(connection, look.account, look.ledger, ("From",), look.trouble, lambda count: None)

@@ -6,7 +6,8 @@ they come, as a server does to which several were sent together, and ends after 
 
 import asyncio
 
-from maillinkd.imap.client import Connection, _Protocol
+from maillinkd.imap.client import Connection
+from maillinkd.imap.protocol import ImapProtocol
 from system.imap_peer import FakeFolder, _in_set, fetched
 
 CAPABILITIES = "IMAP4rev1 IDLE ID"
@@ -15,7 +16,7 @@ CAPABILITIES = "IMAP4rev1 IDLE ID"
 class Wire(asyncio.Transport):
     """The server's end and the way to it. `room`: bytes that it says before the connection ends; None: no end."""
 
-    def __init__(self, folder: FakeFolder, protocol: _Protocol, room: int | None = None) -> None:
+    def __init__(self, folder: FakeFolder, protocol: ImapProtocol, room: int | None = None) -> None:
         super().__init__()
         self.said = 0
         """Bytes that came through."""
@@ -105,7 +106,7 @@ class Wire(asyncio.Transport):
 
 async def over(folder: FakeFolder, deadlines: object, room: int | None = None) -> tuple[Connection, Wire]:
     """A connection over a wire, before its greeting is looked at."""
-    protocol = _Protocol(asyncio.get_running_loop())
+    protocol = ImapProtocol(asyncio.get_running_loop())
     wire = Wire(folder, protocol, room)
     connection = Connection(protocol, deadlines)  # type: ignore[arg-type]
     await protocol.greeting

@@ -11,9 +11,12 @@ from imap.ledger import ListLedger
 from maillinkd.imap import reader
 from maillinkd.imap.account import Account
 from maillinkd.imap.audit import audit
+from maillinkd.imap.backoff import Backoff, Backoffs
 from maillinkd.imap.client import connect
 from maillinkd.imap.errors import LoginRefused
-from maillinkd.imap.poller import Backoff, Backoffs, MailboxState, State, follow, plan
+from maillinkd.imap.plan import plan
+from maillinkd.imap.poller import follow
+from maillinkd.imap.state import MailboxState, State
 from system.cyrus import Cyrus, running_cyrus
 from system.imap_peer import mail
 

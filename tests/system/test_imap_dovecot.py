@@ -11,10 +11,13 @@ import pytest
 
 from imap.ledger import ListLedger
 from maillinkd.imap.account import Account, Deadlines
+from maillinkd.imap.backoff import Backoff, Backoffs
 from maillinkd.imap.client import connect
 from maillinkd.imap.errors import LoginRefused, Unreachable, Untrusted
-from maillinkd.imap.poller import Backoff, Backoffs, MailboxState, State, follow, plan
+from maillinkd.imap.plan import plan
+from maillinkd.imap.poller import follow
 from maillinkd.imap.reader import BEGIN, CHUNK
+from maillinkd.imap.state import MailboxState, State
 from maillinkd.imap.sync import Opened
 from system.dovecot import Dovecot, certificate, running_dovecot
 from system.imap_peer import Proxy, mail
@@ -91,7 +94,7 @@ async def append(dovecot: Dovecot, user: str, number: int, folder: str = "INBOX"
 async def test_the_ways_in(dovecot: Dovecot, user: str, tls: str) -> None:
     connection = await connect(account(dovecot, user, tls=tls))
 
-    assert connection.authenticated
+    assert connection.protocol.authenticated
     assert "IDLE" in connection.capabilities
     await connection.logout()
 

@@ -10,7 +10,8 @@ from maillinkd.cli.given import Given, command
 
 if TYPE_CHECKING:
     from maillinkd.app import DryRun
-    from maillinkd.imap.poller import Plan, Summary
+    from maillinkd.imap.plan import Plan
+    from maillinkd.imap.poller import Summary
     from maillinkd.settings import Settings
 
 

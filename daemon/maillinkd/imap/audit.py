@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from maillinkd.imap import sync, tally
 from maillinkd.imap.account import Account, Deadlines
 from maillinkd.imap.client import Connection, connect
-from maillinkd.imap.errors import Refused, Unreachable
+from maillinkd.imap.errors import Refused, garbled
 from maillinkd.imap.folders import Folder, resolve
 from maillinkd.imap.reader import starting
 from maillinkd.imap.response import ProtocolError
@@ -61,7 +61,7 @@ async def audit(account: Account, ledger: Ledger, *, deadlines: Deadlines | None
     try:
         return await _audit(connection, account, ledger)
     except ProtocolError as error:
-        raise Unreachable(f"{account.host} does not speak IMAP as it should: {error}") from error
+        raise garbled(account.host, error) from error
     finally:
         await connection.logout()
 

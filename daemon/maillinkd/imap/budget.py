@@ -13,6 +13,7 @@ _HOUR = 3_600
 _DAY = 24
 """Hours."""
 _TENTH = 10
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,45 @@ class Budget:
 
     def _most(self, *, old: bool) -> int:
         return self.bytes_a_day - (self.bytes_a_day // _TENTH if old else 0)
+
+
+class Allowance:
+    """What came of a mailbox, held against its budget, and what has to wait for the bytes of another day."""
+
+    def __init__(self, bytes_a_day: int, traffic: Traffic) -> None:
+        self.traffic = traffic
+        self.held: set[str] = set()
+        """Folders that are to be gone on with once there is room."""
+        self.room_at = _LONG_AGO
+        """Until then no old mail is fetched."""
+        self._budget = Budget(bytes_a_day)
+        self._used_up = False
+        """It was told that the bytes of the day are used up."""
+
+    def count(self, octets: int, at: datetime) -> None:
+        """So many came."""
+        if octets:
+            self.traffic = self.traffic.plus(octets, at)
+
+    def allows(self, octets: int, at: datetime, *, old: bool) -> bool:
+        """Whether so many bytes may be fetched now."""
+        if old and at < self.room_at:
+            return False
+        return self._budget.allows(self.traffic, octets, at, old=old)
+
+    def refuse(self, octets: int, at: datetime, *, old: bool) -> bool:
+        """Notes when there will be room for so many bytes; whether that is to be told, for it was not yet."""
+        if not old or at >= self.room_at:
+            self.room_at = self._budget.room_at(self.traffic, octets, at, old=old)
+        told, self._used_up = self._used_up, True
+        return not told
+
+    def suffices(self, at: datetime) -> bool:
+        """There was room for all that was to be fetched; whether that is to be told, for it was not so before."""
+        if not self._used_up or at < self.room_at:
+            return False
+        self._used_up = False
+        return True
 
 
 def _hour(at: datetime) -> int:

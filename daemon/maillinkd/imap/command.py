@@ -34,7 +34,8 @@ class Secret:
     octets: bytes = field(repr=False)
 
 
-Argument = str | Astring | Secret
+Argument = str | Astring | Secret | tuple[Astring, ...]
+"""A tuple goes out as a list in parentheses."""
 
 
 def wire(tag: str, words: Sequence[Argument], *, literal_plus: bool) -> list[bytes]:
@@ -50,12 +51,23 @@ def wire(tag: str, words: Sequence[Argument], *, literal_plus: bool) -> list[byt
             pieces[-1] += word.encode("ascii")
         elif isinstance(word, Secret):
             pieces[-1] += word.octets
-        elif word.quotable:
-            pieces[-1] += word.quoted
-        elif literal_plus:
-            pieces[-1] += b"{%d+}\r\n" % len(word.octets) + word.octets
+        elif isinstance(word, Astring):
+            _add(pieces, word, literal_plus)
         else:
-            pieces[-1] += b"{%d}\r\n" % len(word.octets)
-            pieces.append(bytearray(word.octets))
+            pieces[-1] += b"("
+            for at, each in enumerate(word):
+                pieces[-1] += b" " if at else b""
+                _add(pieces, each, literal_plus)
+            pieces[-1] += b")"
     pieces[-1] += b"\r\n"
     return [bytes(piece) for piece in pieces]
+
+
+def _add(pieces: list[bytearray], string: Astring, literal_plus: bool) -> None:
+    if string.quotable:
+        pieces[-1] += string.quoted
+    elif literal_plus:
+        pieces[-1] += b"{%d+}\r\n" % len(string.octets) + string.octets
+    else:
+        pieces[-1] += b"{%d}\r\n" % len(string.octets)
+        pieces.append(bytearray(string.octets))

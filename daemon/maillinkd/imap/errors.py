@@ -70,6 +70,11 @@ class LoginRefused(Refused):
     """Name or password are wrong, expired or not permitted: asking again soon makes it worse."""
 
 
+def garbled(host: str, error: Exception) -> Unreachable:
+    """For whoever need not know what a ProtocolError is."""
+    return Unreachable(f"{host} does not speak IMAP as it should: {error}")
+
+
 def printable(text: str) -> str:
     """A server's words on one line, without control characters, not endless."""
     clean = "".join(char if char.isprintable() else " " for char in text)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from maillinkd.imap import resync, sync
+from maillinkd.imap import fetch, resync, sync
 from maillinkd.imap.account import Account
-from maillinkd.imap.client import LARGEST, PIECE, Connection
+from maillinkd.imap.client import Connection
 from maillinkd.imap.errors import ImapError, Unreachable
+from maillinkd.imap.fetch import LARGEST, PIECE
 from maillinkd.imap.folders import Folder
 from maillinkd.imap.response import ProtocolError, TooLarge
 from maillinkd.imap.sync import Chunk, Opened
@@ -276,7 +277,7 @@ class Reading:
     async def _new(self, folder: Folder, cursor: FolderCursor) -> AsyncIterator[Brought]:
         """What is above `top`, and what became visible below it meanwhile."""
         connection = self._connection
-        connection.notice()
+        connection.news.notice()
         found = await connection.uid_search(sync.new_criteria(cursor))
         criteria = sync.old_tail_criteria(cursor)
         old = await connection.uid_search(criteria) if criteria else []
@@ -308,13 +309,13 @@ class Reading:
         end = loop.time() + SLICE
 
         def go_on() -> bool:
-            return loop.time() <= end and not self._connection.changed
+            return loop.time() <= end and not self._connection.news.changed
 
         while chunks:
             async for brought in self._fetch(folder, chunks, go_on, old=True):
                 cursor = _after(cursor, brought)
                 yield brought
-            if self._connection.changed:
+            if self._connection.news.changed:
                 async for brought in self._new(folder, cursor):
                     cursor = _after(cursor, brought)
                     yield brought
@@ -345,7 +346,7 @@ class Reading:
 
     async def _named(self, folder: Folder, cursor: FolderCursor) -> AsyncIterator[Brought]:
         """What we have, and the server said that it went (RFC 7162, 3.2.10)."""
-        ranges = self._connection.take_vanished()
+        ranges = self._connection.news.take_vanished()
         known: set[int] = set()
         for low, high in resync.questions(ranges, cursor.top):
             known.update(
@@ -450,7 +451,7 @@ class Reading:
     async def _sizes(self, folder: Folder, chunk: Chunk) -> dict[int, int]:
         """Bytes by UID; more than `LARGEST` for a message that is known not to be had whole."""
         wanted = self._readable(folder, chunk)
-        sizes = await self._connection.fetch_sizes(wanted) if wanted else {}
+        sizes = await fetch.sizes(self._connection, wanted) if wanted else {}
         return sizes | {uid: LARGEST + 1 for uid in wanted if self._trouble.headers_only(folder.name, uid)}
 
     async def _brought(self, folder: Folder, coming: _OnItsWay) -> Brought:
@@ -512,13 +513,13 @@ class Reading:
         most = HEADERS_MOST if self._trouble.careful(folder.name) else 0
         expected = sum(sizes.get(uid, 0) for uid in uids)
         if self._account.store == "headers" or expected > LARGEST:
-            return await connection.fetch_headers(uids, self._fields, most)
+            return await fetch.headers(connection, uids, self._fields, most)
         if len(uids) > 1 or expected <= PIECE:
-            return await connection.fetch_whole(uids, expected)
+            return await fetch.whole(connection, uids, expected)
         try:
-            message = await connection.fetch_pieces(uids[0])
+            message = await fetch.pieces(connection, uids[0])
         except TooLarge:
-            return await connection.fetch_headers(uids, self._fields, HEADERS_MOST)
+            return await fetch.headers(connection, uids, self._fields, HEADERS_MOST)
         return [message] if message else []
 
 
