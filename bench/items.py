@@ -22,6 +22,7 @@ import openpyxl
 from maillinkd.app import open_house
 from maillinkd.cli import item_files
 from maillinkd.directory.lines import read_change
+from maillinkd.ingest import changes, imports
 from maillinkd.settings import Settings
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -144,14 +145,14 @@ async def _change(directory: Path, threads: int) -> None:
     async with open_house(_settings(directory / f"threads{threads}.db")) as house:
         lines: list[dict[str, Any]] = []
         house.publish = lines.append
-        await house.import_items([read_change({"kind": "organization", "id": id_}) for id_ in ("0", "1")])
-        await house.import_items([read_change(_person(number, "0")) for number in range(200)])
-        await house.import_mail("anna", _mails(threads), lambda _: None)
+        await changes.import_items(house, [read_change({"kind": "organization", "id": id_}) for id_ in ("0", "1")])
+        await changes.import_items(house, [read_change(_person(number, "0")) for number in range(200)])
+        await imports.import_mail(house, "anna", _mails(threads), lambda _: None)
         figures = []
         for turn in range(21):
             lines.clear()
             start = time.perf_counter()
-            await house.import_items([read_change(_person(0, str(turn % 2)))])
+            await changes.import_items(house, [read_change(_person(0, str(turn % 2)))])
             figures.append((time.perf_counter() - start) * 1_000)
         median, worst = statistics.median(figures[1:]), max(figures[1:])
         moved = f"a person of {len(lines)} threads joins another organization"

@@ -26,6 +26,7 @@ from typing import Any
 from maillinkd.app import office_of
 from maillinkd.directory.item import ItemKind, ItemRef
 from maillinkd.directory.lines import read_change
+from maillinkd.ingest import changes, imports
 from maillinkd.ingest.house import House
 from maillinkd.linker.decision import Origin, Reason, Slot, Trigger
 from maillinkd.linker.rules import decide
@@ -194,13 +195,13 @@ async def filing(
         office = office_of(Settings.model_validate(CONFIGURATION))
         house = House(database, office, instance="bench", publish=lambda _: None)
         if items:
-            await house.import_items([read_change(item) for item in items])
+            await changes.import_items(house, [read_change(item) for item in items])
         watch = Stopwatch(journal.append)
         original, journal.append = journal.append, watch  # type: ignore[assignment]
         try:
             started = time.perf_counter()
             for start in range(0, len(messages), 500):
-                await house.import_mail("anna", messages[start : start + 500], lambda _: None)
+                await imports.import_mail(house, "anna", messages[start : start + 500], lambda _: None)
             took = time.perf_counter() - started
         finally:
             journal.append = original

@@ -173,6 +173,7 @@ async def _passes(config: Path, job: dict[str, Any]) -> None:
     from maillinkd import app
     from maillinkd.imap import poller
     from maillinkd.imap.protocol import ImapProtocol
+    from maillinkd.ingest.synced import Synced
     from maillinkd.settings import load
 
     written = 0
@@ -188,12 +189,13 @@ async def _passes(config: Path, job: dict[str, Any]) -> None:
     account = app._account(settings, "anna", datetime.now(UTC).date())
     seconds = []
     async with app.open_house(settings, publish=lambda line: None) as house:
-        await poller.follow(account, house, once=True)  # what came since the last job, and what `mark` wants to know
+        ledger = Synced(house)
+        await poller.follow(account, ledger, once=True)  # what came since the last job, and what `mark` wants to know
         counts = []
         for _ in range(job["repeat"]):
             _change(account.port, job["what"])
             written, started = 0, time.perf_counter()
-            summary = await poller.follow(account, house, once=True)
+            summary = await poller.follow(account, ledger, once=True)
             seconds.append(time.perf_counter() - started)
             counts.append(written)
             expected = {"unchanged": (0, 0), "one new": (1, 0), "expunged": (0, EXPUNGED)}[job["what"]]

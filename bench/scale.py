@@ -20,7 +20,9 @@ from pathlib import Path
 
 from maillinkd import app, settings
 from maillinkd.directory.lines import read_line
+from maillinkd.ingest import changes
 from maillinkd.ingest.house import House
+from maillinkd.ingest.synced import Synced
 from maillinkd.mail.delivery import Fetched, FolderBatch, FolderCursor
 
 CONFIGURATION = """\
@@ -82,7 +84,7 @@ async def _know(house: House) -> None:
         lines.append(f'{{"kind":"person","id":"{number}","title":"Customer {number}",{address}}}')
         deal = f'"status":"open","person":"{number}","added_at":"2019-01-01T00:00:00Z"'
         lines.append(f'{{"kind":"deal","id":"{number}","title":"Deal {number}",{deal}}}')
-    await house.import_items([read_line(line) for line in lines])
+    await changes.import_items(house, [read_line(line) for line in lines])
 
 
 async def _file(house: House, mails: Iterator[bytes], count: int) -> int:
@@ -91,7 +93,7 @@ async def _file(house: House, mails: Iterator[bytes], count: int) -> int:
         headers = next(mails)
         batch.append(Fetched(uid, headers, None, START + timedelta(minutes=uid), len(headers)))
     cursor = FolderCursor(1, count + CHUNK, 0, None, 0)
-    await house.file(FolderBatch("anna", "INBOX", cursor, tuple(batch)))
+    await Synced(house).file(FolderBatch("anna", "INBOX", cursor, tuple(batch)))
     return count + CHUNK
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from maillinkd.app import open_house
 from maillinkd.directory.lines import read_change
+from maillinkd.ingest import changes, imports
 from maillinkd.settings import load
 
 PERSONS = 2_000
@@ -88,8 +89,8 @@ async def fill(directory: Path, threads: int) -> None:
     settings = load(directory / "maillinkd.toml")
     started = time.perf_counter()
     async with open_house(settings, publish=lambda _: None) as house:
-        await house.import_items([read_change(item) for item in items()])
-        await house.import_mail("anna", mails(threads), lambda _: None)
+        await changes.import_items(house, [read_change(item) for item in items()])
+        await imports.import_mail(house, "anna", mails(threads), lambda _: None)
     print(f"made {threads:,} threads in {time.perf_counter() - started:.1f} s")
 
 

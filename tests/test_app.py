@@ -21,7 +21,10 @@ from maillinkd.imap.budget import Traffic
 from maillinkd.imap.errors import LoginRefused, Unreachable
 from maillinkd.imap.poller import Summary
 from maillinkd.imap.state import MailboxState, State
+from maillinkd.ingest import imports
 from maillinkd.ingest.house import House
+from maillinkd.ingest.smart_bcc import SmartBcc
+from maillinkd.ingest.synced import Synced
 from maillinkd.mail.delivery import Received, TemporaryFailure
 from maillinkd.oauth.token import LoginNeeded
 from maillinkd.settings import ConfigurationError, Settings
@@ -231,7 +234,7 @@ async def test_what_a_command_has_told_is_noted_when_it_ends(tmp_path: Path) -> 
     raw = f"From: c@client.example\r\nTo: {ANNA}\r\nMessage-ID: <a@x>\r\n\r\n".encode()
     box = {"anna": {"host": "imap.ourco.example", "username": "anna"}}
     async with open_house(settings_in(tmp_path, mailboxes=box)) as house:
-        await house.import_mail("anna", [(raw, None)], ignore)
+        await imports.import_mail(house, "anna", [(raw, None)], ignore)
 
     async with open_house(settings_in(tmp_path, mailboxes=box)) as house:
         assert await house.tell_unlogged(["anna"]) == 0
@@ -359,8 +362,9 @@ async def test_a_dry_run_tells_what_would_be_and_leaves_no_trace(tmp_path: Path)
     assert [(each.folder, each.new + each.first) for each in plan.folders] == [("INBOX", 1)]
     assert found.decisions is not None
     assert [line["message_id"] for line in found.decisions] == ["<1@client.example>"]
+    assert found.new_threads == {line["thread"] for line in found.decisions}
     async with open_house(settings) as house:
-        assert await house.cursor("anna", "INBOX") is None
+        assert await Synced(house).cursor("anna", "INBOX") is None
     assert {path.name for path in tmp_path.iterdir()} <= {
         "mail.db", "mail.db-wal", "mail.db-shm", "mail.db.writer", "mail.db.checkpoint", "mail.db.open",
     }  # fmt: skip
@@ -384,6 +388,7 @@ class Running:
         self.statuses: asyncio.Queue[str] = asyncio.Queue()
         self.told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.house: House | None = None
+        self.smart_bcc: SmartBcc | None = None
 
     def load(self) -> Settings:
         return self.settings
@@ -414,7 +419,13 @@ async def running(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncI
             publish = self.publish
             self.publish = lambda line: (publish(line), daemon.told.put_nowait(line))[0]
 
+    class Noted(SmartBcc):
+        def __init__(self, house: House) -> None:
+            super().__init__(house)
+            daemon.smart_bcc = self
+
     monkeypatch.setattr(app, "House", Watched)
+    monkeypatch.setattr(app, "SmartBcc", Noted)
     monkeypatch.setattr(sdnotify, "ready", lambda status="": daemon.statuses.put_nowait(status))
     task = asyncio.create_task(app.run(daemon.load))
     waiting = asyncio.create_task(daemon.statuses.get())
@@ -451,7 +462,8 @@ async def test_lines_that_could_not_be_written_are_written_when_there_is_room(
     async with running(settings, monkeypatch) as daemon:
         house = daemon.house
         assert house is not None
-        await house.take(bcc_mail("a@x"))
+        assert daemon.smart_bcc is not None
+        await daemon.smart_bcc.take(bcc_mail("a@x"))
         await daemon.until(lambda: house.lines_are_due)
         full = False
 
@@ -464,13 +476,13 @@ async def test_lines_that_could_not_be_written_are_written_when_there_is_room(
 async def test_an_import_that_cannot_be_finished_keeps_no_daemon_from_its_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fails(self: House) -> None:
+    async def fails(_: House) -> None:
         raise ValueError("a bug of ours")
 
-    monkeypatch.setattr(House, "finish_imports", fails)
+    monkeypatch.setattr(imports, "finish_imports", fails)
     async with running(settings_in(tmp_path), monkeypatch) as daemon:
-        assert daemon.house is not None
-        await daemon.house.take(bcc_mail("a@x"))
+        assert daemon.smart_bcc is not None
+        await daemon.smart_bcc.take(bcc_mail("a@x"))
         assert (await asyncio.wait_for(daemon.told.get(), WAIT))["message_id"] == "<a@x>"
 
 
@@ -550,10 +562,10 @@ async def test_a_mailbox_that_went_to_another_process_is_let_go(
 async def test_a_daemon_that_lost_a_part_of_itself_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And is started anew: better than one that looks alive and files nothing."""
 
-    async def fails(self: House) -> None:
+    async def fails(self: SmartBcc) -> None:
         raise ValueError("a bug of ours")
 
-    monkeypatch.setattr(House, "keep_what_comes", fails)
+    monkeypatch.setattr(SmartBcc, "keep_what_comes", fails)
 
     with pytest.raises(ExceptionGroup, match="unhandled errors"):
         async with asyncio.timeout(WAIT):

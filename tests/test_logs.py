@@ -249,6 +249,33 @@ def test_a_file_that_cannot_be_opened_is_told_at_once(stream: io.StringIO, tmp_p
         configure("json", stream, tmp_path / "nowhere" / "decisions")
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_file_that_can_be_written_is_found_good_and_not_touched(tmp_path: Path, there: bool) -> None:
+    path = tmp_path / "decisions"
+    if there:
+        path.write_text("earlier\n")
+    logs.require_decisions_file(path)
+
+    assert [each.name for each in tmp_path.iterdir()] == (["decisions"] if there else [])
+
+
+@pytest.mark.parametrize(("name", "expected"), [("no/decisions", FileNotFoundError), ("folder", IsADirectoryError)])
+def test_a_file_that_cannot_be_written_is_found_out_beforehand(
+    tmp_path: Path, name: str, expected: type[OSError]
+) -> None:
+    (tmp_path / "folder").mkdir()
+
+    with pytest.raises(expected):
+        logs.require_decisions_file(tmp_path / name)
+
+
+def test_a_folder_that_takes_no_file_is_found_out_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+
+    with pytest.raises(PermissionError):
+        logs.require_decisions_file(tmp_path / "decisions")
+
+
 def test_the_file_is_appended_to(tmp_path: Path) -> None:
     path = tmp_path / "decisions"
     path.write_text("earlier\n")

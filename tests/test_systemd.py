@@ -62,7 +62,7 @@ def test_each_unit_starts_its_part(name: str, expected: str) -> None:
         ("UMask", "0077"),
         ("StateDirectory", "maillinkd"),
         ("CapabilityBoundingSet", ""),
-        ("RestartPreventExitStatus", "78"),
+        ("RestartPreventExitStatus", "2 78"),
     ],
 )
 def test_what_every_service_promises(name: str, key: str, expected: str) -> None:

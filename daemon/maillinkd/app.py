@@ -30,9 +30,12 @@ from maillinkd.imap.errors import ImapError
 from maillinkd.imap.plan import Plan
 from maillinkd.imap.poller import Summary
 from maillinkd.imap.state import MailboxState
+from maillinkd.ingest import changes, imports
 from maillinkd.ingest.authors import Authenticate
 from maillinkd.ingest.house import COMMAND, House
 from maillinkd.ingest.office import BccTarget, Office
+from maillinkd.ingest.smart_bcc import SmartBcc
+from maillinkd.ingest.synced import Synced
 from maillinkd.ingest.upkeep import Upkeep
 from maillinkd.mail.delivery import DiskFailed, Received, TemporaryFailure
 from maillinkd.oauth import keeper
@@ -41,7 +44,7 @@ from maillinkd.oauth.login import Invite
 from maillinkd.oauth.token import AccessToken
 from maillinkd.settings import ConfigurationError, Problem, Settings, changes_that_need_a_restart, without_restart
 from maillinkd.smtp.address import SmartBccAddress
-from maillinkd.store import aliases, cursors, tokens, upgrade, views
+from maillinkd.store import aliases, cursors, journal, tokens, upgrade, views
 from maillinkd.store.database import Database, copy_sqlite, open_database
 from maillinkd.worker.parent import Worker
 
@@ -98,15 +101,17 @@ def smart_bcc_address(settings: Settings, alias_key: bytes = b"") -> SmartBccAdd
 
 @asynccontextmanager
 async def open_house(
-    settings: Settings, *, instance: str = COMMAND, publish: Publish | None = None
+    settings: Settings, *, instance: str = COMMAND, publish: Publish | None = None, decides: bool = True
 ) -> AsyncIterator[House]:
     """Opens log, database and journal for a command or for the daemon.
 
+    `decides`: False for a command that makes no decisions, and needs no `decisions` file.
     A SQLite schema that is older than the program is brought up to date; another one is refused (SchemaOutdated,
-    SchemaTooNew). Raises TemporaryFailure where the database does not answer, ConfigurationError, OSError.
+    SchemaTooNew). Raises TemporaryFailure where the database does not answer, NoDatabase where there is none,
+    ConfigurationError.
     """
     gc.freeze()  # what is loaded stays
-    decisions = logs.configure(settings.log.format, decisions_file=settings.log.decisions)
+    decisions = _configured_log(settings) if decides else logs.configure(settings.log.format)
     async with AsyncExitStack() as stack:
         stack.callback(decisions.close)
         database = await stack.enter_async_context(_database(settings))
@@ -118,9 +123,42 @@ async def open_house(
         await house.note_told()
 
 
+def _configured_log(settings: Settings) -> logs.DecisionLog:
+    """Raises ConfigurationError if the `decisions` file cannot be written."""
+    with _decisions_file(settings):
+        return logs.configure(settings.log.format, decisions_file=settings.log.decisions)
+
+
+def require_decisions_file(settings: Settings) -> None:
+    """Raises ConfigurationError if the `decisions` file cannot be written. Makes none."""
+    if settings.log.decisions is not None:
+        with _decisions_file(settings):
+            logs.require_decisions_file(settings.log.decisions)
+
+
+@contextmanager
+def _decisions_file(settings: Settings) -> Iterator[None]:
+    """Says where the configuration names it."""
+    try:
+        yield
+    except OSError as error:
+        expected = "expected a file that this user may write, in a folder that is there"
+        said = f"{expected}: {settings.log.decisions}: {error.strerror or error}"
+        raise ConfigurationError([Problem(settings.source_of("log", "decisions"), "log.decisions", said)]) from error
+
+
+def database_of(settings: Settings) -> Database:
+    """The database of the configuration, opened as it is. Its errors name the place. Raises as `open_database`."""
+    return open_database(settings.database.async_url(), _place_of_database(settings))
+
+
+def _place_of_database(settings: Settings) -> str:
+    return f"{settings.source_of('database', 'url')}: database.url"
+
+
 @asynccontextmanager
 async def _database(settings: Settings) -> AsyncIterator[Database]:
-    database = open_database(settings.database.async_url())
+    database = database_of(settings)
     try:
         await upgrade.make_ready(database)
         yield database
@@ -178,6 +216,8 @@ class _Daemon:
 
     def __init__(self, house: House, settings: Settings, load: Callable[[], Settings], only: Sequence[str]) -> None:
         self._house = house
+        self._synced = Synced(house)
+        self._smart_bcc = SmartBcc(house)
         self._settings = settings
         self._load = load
         self._only = only
@@ -203,7 +243,7 @@ class _Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         if served.smart_bcc:
-            self._house.authenticate = _authenticator(self._settings)
+            self._smart_bcc.authenticate = _authenticator(self._settings)
             self._listener = await self._listen()
         async with asyncio.TaskGroup() as tasks:
             loop.add_signal_handler(signal.SIGHUP, self._reload, tasks)
@@ -212,8 +252,8 @@ class _Daemon:
             background += [tasks.create_task(self._upkeep.run()), tasks.create_task(self._wait_for_a_failed_disk())]
             if served.smart_bcc:
                 background.append(tasks.create_task(self._report_smtp()))
-                background.append(tasks.create_task(self._house.keep_what_comes()))
-                background.append(tasks.create_task(self._house.file_what_was_kept()))
+                background.append(tasks.create_task(self._smart_bcc.keep_what_comes()))
+                background.append(tasks.create_task(self._smart_bcc.file_what_was_kept()))
             background.append(tasks.create_task(self._finish_imports()))
             for name in sorted(served.mailboxes):
                 self._follow(tasks, name)
@@ -250,7 +290,7 @@ class _Daemon:
         """Decides what an import that was cut off has left. Whatever goes wrong there, mailboxes are followed."""
         while True:
             try:
-                await self._house.finish_imports()
+                await imports.finish_imports(self._house)
                 break
             except TemporaryFailure as failure:
                 log.warning("an import that was cut off waits", error=str(failure))
@@ -270,7 +310,8 @@ class _Daemon:
             sockets = sdnotify.listen_fds(SMART_BCC)
             if sockets:  # they are those addresses, opened by systemd
                 config = replace(config, listen=())
-            listener = Listener(config, self._house.take, check_author=self._check_author, has_room=self._has_room)
+            take = self._smart_bcc.take
+            listener = Listener(config, take, check_author=self._check_author, has_room=self._has_room)
             key = "listen"
             await listener.start(sockets)
         except OSError as error:
@@ -286,7 +327,7 @@ class _Daemon:
         full = self._upkeep.is_full(self._listener.counters.octets if self._listener else 0)
         if self._settings.smart_bcc.unknown_sender != "reject" and not full:
             return received
-        return await self._house.vouch(received)
+        return await self._smart_bcc.vouch(received)
 
     def _has_room(self, size: int) -> bool:
         """Whether the disk has room for a message of so many octets (0: not said), and a reserve."""
@@ -316,7 +357,8 @@ class _Daemon:
         while True:
             await self._lease(name)
             traffic = await self._traffic(name)
-            following = asyncio.create_task(poller.follow(account, self._house, report=self._report, traffic=traffic))
+            follow = poller.follow(account, self._synced, report=self._report, traffic=traffic)
+            following = asyncio.create_task(follow)
             self._following[name] = following
             try:
                 await asyncio.wait({following})
@@ -475,7 +517,7 @@ class _Daemon:
             log.error("configuration refused; the old one stays", error=str(error))  # noqa: TRY400  # the admin's
             sdnotify.ready("the new configuration was refused")
             return
-        self._settings, self._house.office, self._house.authenticate = new, office, authenticate
+        self._settings, self._house.office, self._smart_bcc.authenticate = new, office, authenticate
         for name, (account, _) in list(self._mailboxes.items()):
             if name not in served.mailboxes or _changed(account, new):
                 self._let_go(name)
@@ -485,8 +527,8 @@ class _Daemon:
         sdnotify.ready(f"following {len(self._mailboxes)} mailboxes")
 
     def _reopen_log(self, new: Settings) -> None:
-        """Raises OSError if the new `decisions` file cannot be opened; then the old one stays."""
-        decisions = logs.configure(new.log.format, decisions_file=new.log.decisions)
+        """Raises ConfigurationError if the new `decisions` file cannot be written; then the old one stays."""
+        decisions = _configured_log(new)
         self._house.publish = decisions.write
         if self._decisions is not None:
             self._decisions.close()
@@ -721,7 +763,7 @@ async def sync(
     names = sorted(mailboxes or settings.mailboxes)
     settings.require_secrets(names)
     async with open_house(settings, publish=publish) as house:
-        await house.finish_imports()
+        await imports.finish_imports(house)
         today = datetime.now(UTC).date()
 
         async def one(name: str) -> Summary | Exception:
@@ -745,7 +787,7 @@ async def audit(
     names = sorted(mailboxes or settings.mailboxes)
     settings.require_secrets(names)
     today = datetime.now(UTC).date()
-    async with open_house(settings) as house:
+    async with open_house(settings, decides=repair) as house:
 
         async def one(name: str) -> Audit | Exception:
             account = _account(settings, name, today, house.database)
@@ -758,7 +800,7 @@ async def audit(
 async def _audit(account: Account, house: House) -> Audit:
     """On a connection of its own; where the server permits no second one beside that of a daemon, says so."""
     try:
-        return await imap_audit.audit(account, house)
+        return await imap_audit.audit(account, Synced(house))
     except ImapError as error:
         async with house.database.reading() as connection:
             holder = (await views.holders(connection, datetime.now(UTC))).get(account.name)
@@ -782,7 +824,7 @@ async def _pass(
         report(state)
 
     try:
-        return await poller.follow(account, house, report=note, once=True, audit=audit, traffic=traffic)
+        return await poller.follow(account, Synced(house), report=note, once=True, audit=audit, traffic=traffic)
     finally:
         async with house.database.transaction() as connection:
             facts = await cursors.report_of(connection, account.name) | {"traffic": traffic.hours}
@@ -820,6 +862,8 @@ class DryRun:
     plans: dict[str, Plan | Exception]
     decisions: list[dict[str, Any]] | None
     """The lines of the decisions that it would come to; None with PostgreSQL, where there is no copy to try it on."""
+    new_threads: frozenset[int] = frozenset()
+    """Those in `decisions` that are only in the copy: no decision was made of them before."""
 
 
 async def dry_run(settings: Settings, mailboxes: Sequence[str], report: Callable[[MailboxState], None]) -> DryRun:
@@ -837,7 +881,8 @@ async def _dry_run(
     today = datetime.now(UTC).date()
     async with open_logins(settings, names) as logins:
         async with open_house(copy) as house:
-            plans = (imap_plan.plan(_account(settings, name, today, logins), house) for name in names)
+            ledger = Synced(house)
+            plans = (imap_plan.plan(_account(settings, name, today, logins), ledger) for name in names)
             found = dict(zip(names, await asyncio.gather(*map(_attempt, plans)), strict=True))
         if not settings.database.is_sqlite:
             return DryRun(found, None)
@@ -845,7 +890,17 @@ async def _dry_run(
         reachable = [name for name, plan in found.items() if not isinstance(plan, Exception)]
         if reachable:
             await sync(copy, reachable, report, publish=lines.append, logins=logins)
-    return DryRun(found, lines)
+        return DryRun(found, lines, await _new_threads(copy, lines))
+
+
+async def _new_threads(copy: Settings, lines: Sequence[dict[str, Any]]) -> frozenset[int]:
+    """The threads of these lines of which the copy's journal has no earlier one."""
+    first: dict[int, int] = {}
+    for line in lines:
+        first[line["thread"]] = min(line["decision"], first.get(line["thread"], line["decision"]))
+    async with open_house(copy) as house, house.database.reading() as connection:
+        known = await journal.lines_before(connection, first.values())
+    return frozenset(thread for thread, decision in first.items() if decision not in known)
 
 
 @contextmanager
@@ -858,7 +913,7 @@ def _copied(settings: Settings) -> Iterator[Settings]:
     with TemporaryDirectory(prefix="maillinkd-", dir=path.parent if path.parent.is_dir() else None) as directory:
         copy = Path(directory) / "copy.db"
         if path.exists():
-            copy_sqlite(path, copy)
+            copy_sqlite(path, copy, _place_of_database(settings))
         database = settings.database.model_copy(update={"url": f"sqlite:///{copy}"})
         log_settings = settings.log.model_copy(update={"decisions": None})
         oauth = settings.oauth.model_copy(update={"key_file": settings.oauth_key_path()})
@@ -888,7 +943,7 @@ async def open_logins(settings: Settings, mailboxes: Sequence[str]) -> AsyncIter
     if not any(client and client.needs_a_person for client in clients) or (path is not None and not path.exists()):
         yield None
         return
-    database = open_database(settings.database.async_url())
+    database = database_of(settings)
     try:
         yield None if (await upgrade.check(database)).needed else database
     finally:
@@ -928,7 +983,7 @@ async def run_demo(load: Callable[[Path], Settings]) -> None:
         _begin_afresh(settings)
         async with open_house(settings) as house:
             lines = demo.items_file().read_bytes().splitlines()
-            await house.import_items([read_line(line) for line in lines if line.strip()])
+            await changes.import_items(house, [read_line(line) for line in lines if line.strip()])
             log.info("demo mailbox", imap=f"{host}:{port}", user=demo.USER, password=demo.PASSWORD)
         await run(lambda: settings)
 

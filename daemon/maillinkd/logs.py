@@ -5,6 +5,7 @@
 The form of decision lines is promised by contract.md, "Decision line".
 """
 
+import errno
 import json
 import logging
 import os
@@ -318,6 +319,17 @@ class DecisionFile:
         except FileNotFoundError:
             return False
         return (found.st_dev, found.st_ino) == self._identity
+
+
+def require_decisions_file(path: Path) -> None:
+    """Raises OSError if a line could not be written there. Makes no file."""
+    if path.exists():
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
+        return
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 class DecisionLog:

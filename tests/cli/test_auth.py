@@ -193,8 +193,8 @@ async def test_who_is_denied_access_is_told(
 def test_a_mailbox_that_is_not_there_or_has_a_password_is_told(shell: Shell) -> None:
     unknown, password = shell.run("auth", "login", "nobody"), shell.run("auth", "login", "anna")
 
-    assert (unknown.code, password.code) == (exit_codes.CONFIGURATION, exit_codes.CONFIGURATION)
-    assert "expected a mailbox that is configured: anna" in unknown.complaint
+    assert (unknown.code, password.code) == (exit_codes.USAGE, exit_codes.CONFIGURATION)
+    assert "no mailbox 'nobody' in the configuration (there: anna)" in unknown.complaint
     assert "needs no login" in password.complaint
 
 

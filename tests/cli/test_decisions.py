@@ -46,6 +46,7 @@ def test_a_decision_is_printed_as_the_contract_has_it(journal: Shell) -> None:
     [
         ((), [1, 2, 3, 4]),
         (("--after", "2"), [3, 4]),
+        (("--after", "9223372036854775807"), []),
         (("--reason", "no_known_person"), [2, 4]),
         (("--reason", "no_known_person", "--after", "2"), [4]),
         (("--since", "1h"), [1, 2, 3, 4]),
@@ -69,9 +70,31 @@ def test_a_decision_is_printed_for_people(journal: Shell) -> None:
     assert "linked     thread 1      deal:61       linked_single_open_item" in lines[0]
 
 
-@pytest.mark.parametrize("arguments", [("--reason", "because"), ("--since", "then"), ("--after", "-1")])
+CHOICES = [
+    ("--reason", "because"),
+    ("--since", "then"),
+    ("--since", ""),
+    ("--since", "2026-11-22T15:51:00"),
+    ("--since", "999999w"),
+    ("--after", "-1"),
+    ("--after", "99999999999999999999"),
+]
+
+
+@pytest.mark.parametrize("arguments", CHOICES)
 def test_a_wrong_choice_is_a_wrong_usage(shell: Shell, arguments: tuple[str, ...]) -> None:
-    assert shell.run("decisions", *arguments).code == 2
+    ran = shell.run("decisions", *arguments)
+
+    assert ran.code == 2
+    assert f"{arguments[1]!r}" in ran.complaint
+
+
+@pytest.mark.parametrize("arguments", [("--since", ""), ("--since", "2026-11-22T15:51:00"), ("--item", "")])
+def test_a_wrong_choice_of_threads_to_decide_is_a_wrong_usage(shell: Shell, arguments: tuple[str, ...]) -> None:
+    ran = shell.run("decide", "--dry-run", *arguments)
+
+    assert ran.code == 2
+    assert f"{arguments[1]!r}" in ran.complaint
 
 
 # -- the tail
@@ -194,6 +217,7 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(office: Shell) -> 
 
     assert (line["thread"], line["slot_before"], line["slot"]) == (1, "deal:61", None)
     assert (line["decision"], line["dry_run"], line["trigger"]) == (None, True, "decide")
+    assert "batch" not in line
     assert before == office.threads()
     assert office.good("decide", "--dry-run").output.splitlines()[-1] == "1 of 1 threads would change"
 

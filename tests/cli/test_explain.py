@@ -147,7 +147,7 @@ def test_mail_that_is_not_here_is_explained_and_not_kept(office: Shell) -> None:
     (line,) = office.good("explain", "--mail", path, "--mailbox", "anna", "--json").lines
     output = office.good("explain", "--mail", path, "--mailbox", "anna").output
 
-    assert line["mail"] == {"new": True, "quarantined": False, "opens_thread": True}
+    assert line["mail"] == {"new": True, "quarantined": False, "filtered": False, "opens_thread": True}
     assert (line["thread"], line["decision"], line["slot"]) == (None, None, "deal:61")
     assert output.startswith("it would open a thread; nothing of this is kept\n")
     assert len(office.threads()) == len(office.good("decisions", "--json").lines) == 1
@@ -164,7 +164,7 @@ def test_mail_that_is_here_is_explained_where_it_lies(office: Shell) -> None:
 
     (line,) = office.good("explain", "--mail", path, "--mailbox", "anna", "--json").lines
 
-    assert line["mail"] == {"new": False, "quarantined": False, "opens_thread": False}
+    assert line["mail"] == {"new": False, "quarantined": False, "filtered": False, "opens_thread": False}
     assert (line["thread"], line["decision"]) == (1, 1)
 
 
@@ -175,7 +175,43 @@ def test_mail_that_nobody_would_trust(office: Shell) -> None:
     (line,) = office.good(*arguments, "--json").lines
 
     assert (line["mail"]["quarantined"], line["reason"]) == (True, "smart_bcc_unknown_sender")
+    assert line["quarantine"] is None
     assert office.good(*arguments).output.startswith("it would go to quarantine: smart_bcc_unknown_sender")
+
+
+def test_mail_that_lies_in_quarantine(office: Shell) -> None:
+    path = office.write("new.eml", mail())
+    arguments = ("--smart-bcc", "ourco@bcc.ourco.example", "--sender", "x@y.example")
+    office.good("import", "mail", path, *arguments)
+
+    output = office.good("explain", "--mail", path, *arguments).output
+    (line,) = office.good("explain", "--mail", path, *arguments, "--json").lines
+
+    assert output.startswith("it lies in quarantine already, as 1: smart_bcc_unknown_sender")
+    assert line["mail"] == {"new": False, "quarantined": True, "filtered": False}
+    assert (line["reason"], line["quarantine"]) == ("smart_bcc_unknown_sender", 1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason", "because", "said"),
+    [
+        ('block = ["@client.example"]', "blocked", "@client.example", "its author is blocked, by @client.example"),
+        ('bulk = "ignore"', "bulk", "List-Id: <news.x>", "it is bulk mail, by List-Id: <news.x>"),
+    ],
+)
+def test_mail_that_would_be_left_out_says_why(
+    shell: Shell, policy: str, reason: str, because: str, said: str
+) -> None:
+    """In the word of the ledger."""
+    shell.config.write_text(shell.config.read_text().replace("[policy]\n", f"[policy]\n{policy}\n"))
+    arguments = ("explain", "--mail", shell.write("n.eml", mail(more="List-Id: <news.x>\n")), "--mailbox", "anna")
+
+    (line,) = shell.good(*arguments, "--json").lines
+    output = shell.good(*arguments).output
+
+    assert line["mail"] == {"new": True, "quarantined": False, "filtered": True}
+    assert (line["thread"], line["reason"], line["because"]) == (None, reason, [because])
+    assert " ".join(output.split()) == f"it would not be stored: filtered ({reason}); {said}"
 
 
 @pytest.mark.parametrize(

@@ -82,12 +82,27 @@ def test_mail_that_goes_to_quarantine_is_no_failure(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "sender"),
+    [("<>", None), ("", None), ("X@Y.Example", "X@Y.Example"), ('"x y"@y.example', '"x y"@y.example')],
+)
+def test_the_sender_is_that_of_an_envelope(shell: Shell, given: str, sender: str | None) -> None:
+    to = ("--smart-bcc", "ourco@bcc.ourco.example", "--sender", given)
+
+    shell.good("import", "mail", shell.write("b.eml", mail()), *to)
+
+    assert [line["sender"] for line in shell.good("quarantine", "show", "1", "--json").lines] == [sender]
+
+
+@pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ((), "expected either --mailbox NAME, or --smart-bcc RCPT"),
         (("--mailbox", "anna", "--smart-bcc", "a@b"), "expected either --mailbox NAME, or --smart-bcc RCPT"),
         (("--mailbox", "anna", "--sender", "a@b"), "--sender goes with --smart-bcc"),
         (("--smart-bcc", "a@b"), "--smart-bcc needs --sender"),
+        (("--smart-bcc", "a@b", "--sender", "not an address"), "--sender: 'not an address' is no address"),
+        (("--smart-bcc", "a@b", "--sender", "Anna <a@b>"), "--sender: 'Anna <a@b>' is no address"),
+        (("--smart-bcc", "a@b", "--sender", "a@b, c@d"), "--sender: 'a@b, c@d' is no address"),
         (("--mailbox", "emma"), "no mailbox 'emma' in the configuration (there: anna)"),
     ],
 )

@@ -24,6 +24,7 @@ from maillinkd.imap.discover import https
 from maillinkd.imap.discover.offer import Offer
 from maillinkd.imap.discover.records import Resolver
 from maillinkd.imap.discover.search import Sources
+from maillinkd.imap.errors import Unreachable
 from maillinkd.imap.folders import Folder
 from system.dovecot import Dovecot, running_dovecot
 
@@ -218,12 +219,71 @@ def test_a_value_that_is_none_is_78_and_writes_nothing(place: Desktop) -> None:
     assert f"{place.config}: mailboxes.anna.since: expected" in ran.complaint
 
 
+def test_an_account_that_is_followed_is_not_followed_twice(place: Desktop) -> None:
+    for address, file in (("anna@localhost", place.config), ("ben@localhost", place.directory / "conf.d/ben.toml")):
+        place.init(address)
+        before = sorted(place.directory.rglob("*.toml"))
+
+        again = place.init(address.upper())
+
+        assert again.code == 2
+        assert (
+            f"({file}) follows {address} already: change it there, or name a second one by --name" in again.complaint
+        )
+        assert "server:" not in again.complaint
+        assert before == sorted(place.directory.rglob("*.toml"))
+
+
+def test_an_account_is_followed_twice_by_another_name(place: Desktop) -> None:
+    place.init("anna@localhost")
+
+    ran = place.init("anna@localhost", "--name", "archive", "--json")
+
+    assert [(line["mailbox"], line["owner"]) for line in ran.lines] == [("archive", "anna")]
+    assert place.init("anna@localhost", "--username", "ben", "--json").lines[0]["mailbox"] == "anna-localhost"
+
+
+@pytest.mark.parametrize(
+    ("options", "followed"),
+    [
+        ((), True),
+        (("--host", "IMAP.ourco.example"), True),
+        (("--host", "imap.new.example"), False),
+        (("--username", "anna@ourco.example"), True),
+        (("--username", "shared"), False),
+        (("--name", "second"), False),
+    ],
+)
+def test_what_counts_as_the_same_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], followed: bool
+) -> None:
+    config = tmp_path / "maillinkd.toml"
+    config.write_text(
+        f'[database]\nurl = "sqlite:///{tmp_path}/mail.db"\n[users.anna]\naddress = "anna@ourco.example"\n'
+        '[mailboxes.anna]\nhost = "imap.ourco.example"\nusername = "anna@ourco.example"\npassword_env = "X"\n'
+    )
+
+    async def search(*_: object) -> None:
+        raise Unreachable("a search")
+
+    monkeypatch.setattr(command, "_given_server", search)
+    monkeypatch.setattr(command, "_found_server", search)
+    ran = run(["--config", str(config), "init", "anna@ourco.example", "--yes", *options])
+
+    assert (ran.code, "follows anna@ourco.example already" in ran.complaint) == (
+        (2, True) if followed else (69, False)
+    )
+
+
 WRONG = {
     "no address": (["anna"], "is no address"),
     "a port without a host": (["anna@localhost", "--port", "1993"], "go with --host"),
     "two secrets": (["anna@localhost", "--password-env", "X"], "not both"),
     "a file of certificates that is not there": (["anna@localhost", "--ca-file", "/nowhere.pem"], "No such file"),
     "a file of certificates that holds none": (["anna@localhost", "--ca-file", __file__], "holds no certificate"),
+    "a name that is none": (["anna@localhost", "--name", "a b"], "'a b' is no name of a mailbox: expected 1 to 64"),
+    "no name": (["anna@localhost", "--name", ""], "'' is no name of a mailbox"),
+    "a name of something else": (["anna@localhost", "--name", "smart_bcc"], "names another part of maillinkd"),
     "an owner that is not there": (["anna@localhost", "--owner", "ben"], "no user or team 'ben'"),
     "an OAuth client that is not there": (
         ["anna@localhost", "--auth", "oauth2", "--oauth-client", "x"], "no OAuth client 'x'"),
@@ -236,6 +296,10 @@ def test_a_wrong_usage_is_2(place: Desktop, arguments: list[str], why: str) -> N
     ran = place.init(*arguments)
 
     assert (ran.code, why in ran.complaint) == (2, True), ran
+
+
+def test_a_name_that_is_none_is_told_before_a_server_is_asked(place: Desktop) -> None:
+    assert "server:" not in place.init("anna@localhost", "--name", "a b").complaint
 
 
 def test_without_a_terminal_the_password_must_be_given(place: Desktop) -> None:

@@ -33,8 +33,13 @@ def test_items_are_found(office: Shell, arguments: tuple[str, ...], expected: li
     assert expected == [line["id"] for line in office.good("items", "list", "--json", *arguments).lines]
 
 
-def test_an_unknown_kind_is_a_wrong_usage(office: Shell) -> None:
-    assert office.run("items", "list", "--kind", "boat").code == 2
+@pytest.mark.parametrize("kind", ["boat", ""])
+def test_an_unknown_kind_is_a_wrong_usage(office: Shell, kind: str) -> None:
+    ran = office.run("items", "list", "--kind", kind)
+
+    assert ran.code == 2
+    assert "--kind: expected one of deal, lead, project" in ran.complaint
+    assert "--complete" not in ran.complaint
 
 
 def test_an_item_is_shown_with_its_threads(office: Shell) -> None:
@@ -72,6 +77,9 @@ def test_threads_follow_what_is_set(office: Shell) -> None:
         (("deal:61", "status=wonn"), "status: expected one of open, won, lost"),
         (("deal:61", "archived=maybe"), "archived: expected true or false"),
         (("deal:61", "colour=red"), "a deal has no such field"),
+        (("deal:61", "id=7"), "id: is no field that can be set"),
+        (("deal:61", "title=x", "kind=person"), "kind: is no field that can be set"),
+        (("deal:61", "v=1"), "v: is no field that can be set"),
         (("deal:61", "added_at=2026-01-05T09:00:00"), "has no time zone"),
         (("deal:61", "status"), "expected FIELD=VALUE"),
         (("deal", "status=won"), "is no item"),
@@ -80,10 +88,12 @@ def test_threads_follow_what_is_set(office: Shell) -> None:
 def test_a_wrong_value_is_a_wrong_usage_that_says_why(
     office: Shell, arguments: tuple[str, ...], expected: str
 ) -> None:
+    before = office.good("items", "list", "--json").lines
     ran = office.run("items", "set", *arguments)
 
     assert ran.code == 2
     assert expected in ran.complaint
+    assert before == office.good("items", "list", "--json").lines
 
 
 @pytest.mark.parametrize("arguments", [("show", "deal:62"), ("set", "deal:62", "status=won")])

@@ -8,6 +8,7 @@ from maillinkd.imap.errors import LoginRefused, NoPassword, Unreachable
 from maillinkd.ingest.hand import NotPermitted, Refused
 from maillinkd.mail.delivery import NoSpace, TemporaryFailure
 from maillinkd.settings import ConfigurationError, Problem
+from maillinkd.store.database import NoDatabase
 from maillinkd.store.upgrade import SchemaOutdated, SchemaTooNew
 
 
@@ -24,6 +25,7 @@ from maillinkd.store.upgrade import SchemaOutdated, SchemaTooNew
         (NotPermitted("not yours"), 77),
         (LoginRefused("LOGIN", "NO", "", "wrong"), 77),
         (NoPassword("none"), 78),
+        (NoDatabase("a letter"), 78),
         (ConfigurationError([Problem("file", "key", "wrong")]), 78),
         (RuntimeError("a bug"), None),
     ],
@@ -49,19 +51,103 @@ def test_a_configuration_that_is_not_there_is_exit_code_78(shell: Shell) -> None
     assert "nowhere.toml: no such file" in ran.complaint
 
 
-def test_a_database_that_cannot_be_opened_is_told_in_a_sentence(shell: Shell) -> None:
-    shell.config.write_text('[database]\nurl = "sqlite:////proc/nowhere/mail.db"\n')
+OPENS_THE_DATABASE = (
+    ("check",),
+    ("status",),
+    ("run",),
+    ("threads", "list"),
+    ("db", "check"),
+    ("db", "upgrade"),
+    ("sync", "--dry-run"),
+)
 
-    ran = shell.run("status")
 
-    assert ran.code == 1
-    assert ran.complaint.startswith("maillinkd: [Errno ")
+@pytest.mark.parametrize("command", OPENS_THE_DATABASE)
+@pytest.mark.parametrize(
+    ("url", "code", "expected"),
+    [
+        ("sqlite:///{}/letter.txt", 78, "/letter.txt is no SQLite database: expected "),
+        ("postgresql://u:geheim@127.0.0.1:1/mail", 75, "127.0.0.1:1 cannot be reached (Connection refused)"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told_in_a_sentence_with_its_place(
+    shell: Shell, command: tuple[str, ...], url: str, code: int, expected: str
+) -> None:
+    shell.write("letter.txt", "Dear Sir or Madam, " * 500)
+    shell.config.write_text(f'[database]\nurl = "{url.format(shell.directory)}"\n')
+
+    ran = shell.run(*command)
+
+    (line,) = ran.complaint.splitlines()
+    assert ran.code == code
+    assert line.startswith(f"maillinkd: {shell.config}: database.url: ")
+    assert expected in line
+    assert "geheim" not in line
 
 
-def test_a_database_server_that_does_not_answer_is_to_be_tried_later(shell: Shell) -> None:
-    shell.config.write_text('[database]\nurl = "postgresql://nobody@127.0.0.1:1/mail"\n')
+def test_a_folder_in_place_of_the_database_is_a_configuration_error(shell: Shell) -> None:
+    shell.config.write_text(f'[database]\nurl = "sqlite:///{shell.directory}"\n')
 
-    assert shell.run("status").code == 75
+    ran = shell.run("check")
+
+    assert ran.code == 78
+    assert f"{shell.config}: database.url: {shell.directory} cannot be opened (Is a directory)" in ran.complaint
+
+
+# -- the file of decisions
+
+
+@pytest.fixture
+def without_decisions_file(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.setenv("ANNAS_PASSWORD", "secret")
+    shell.config.write_text(
+        shell.config.read_text().replace("[log]\n", f'[log]\ndecisions = "{shell.directory}/no/dec.log"\n')
+    )
+    return shell
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check",),
+        ("run",),
+        ("link", "1", "deal:61", "--as", "anna"),
+        ("decide",),
+        ("import", "items", "-"),
+        ("quarantine", "release", "1"),
+    ],
+)
+def test_a_decisions_file_that_cannot_be_written_is_a_configuration_error(
+    without_decisions_file: Shell, command: tuple[str, ...]
+) -> None:
+    ran = without_decisions_file.run(*command)
+
+    where = f"{without_decisions_file.config}: log.decisions: expected a file that this user may write"
+    assert (ran.code, ran.complaint) == (
+        78,
+        f"maillinkd: {where}, in a folder that is there: {without_decisions_file.directory}/no/dec.log: "
+        "No such file or directory\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("threads", "list"),
+        ("items", "list"),
+        ("quarantine", "list"),
+        ("status",),
+        ("users", "list"),
+        ("decisions",),
+        ("decide", "--dry-run"),
+        ("propose", "--all"),
+        ("verify",),
+    ],
+)
+def test_what_makes_no_decisions_needs_no_file_for_them(
+    without_decisions_file: Shell, command: tuple[str, ...]
+) -> None:
+    assert without_decisions_file.good(*command).complaint == ""
 
 
 def test_a_bug_keeps_its_traceback(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

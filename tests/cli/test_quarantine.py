@@ -1,5 +1,7 @@
 """`quarantine list|show|release|retry|drop`"""
 
+from datetime import datetime
+
 import pytest
 
 from cli.shell import Shell, mail
@@ -32,6 +34,8 @@ def test_what_is_held_is_listed_as_the_contract_has_it(held: Shell) -> None:
         "size": len(HOSTILE),
     }
     assert expected == {name: line[name] for name in expected}
+    assert datetime.fromisoformat(line["held_at"]) > datetime.fromisoformat(line["received_at"])
+    assert held.good("quarantine", "show", "1", "--json").lines[0]["held_at"] == line["held_at"]
     assert (line["author"], line["error"]) == ("x@nobody.example", "x@nobody.example is no user's address")
 
 
@@ -88,8 +92,13 @@ def test_a_mail_is_dropped_for_good(held: Shell) -> None:
     assert held.run("quarantine", "show", "1").code == 1
 
 
-def test_a_number_is_asked_for(shell: Shell) -> None:
-    assert shell.run("quarantine", "show", "first").code == 2
+@pytest.mark.parametrize("command", ["show", "release", "drop"])
+@pytest.mark.parametrize("number", ["first", "0", "99999999999999999999"])
+def test_a_number_is_asked_for(shell: Shell, command: str, number: str) -> None:
+    ran = shell.run("quarantine", command, number)
+
+    assert ran.code == 2
+    assert f"'{number}' is no mail in quarantine: expected its number" in ran.complaint
 
 
 def test_what_could_not_be_read_is_read_again(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

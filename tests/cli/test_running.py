@@ -102,11 +102,26 @@ def test_a_server_that_cannot_be_reached_is_exit_code_69(shell: Shell, monkeypat
 def test_a_dry_run_shows_what_would_be_fetched_and_fetches_nothing(bens: Shell) -> None:
     found = bens.good("sync", "--dry-run", "--json").lines
 
-    inbox = next(line for line in found if line["folder"] == "INBOX")
+    inbox = next(line for line in found if line.get("folder") == "INBOX")
     assert (inbox["event"], inbox["mailbox"], inbox["new"] + inbox["first_sync"]) == ("plan", "ben", 3)
     assert inbox["bytes"] > 300
     assert bens.threads() == []
     assert "INBOX" in bens.good("sync", "--dry-run").output
+
+
+@pytest.mark.dovecot
+def test_a_dry_run_invents_no_numbers(bens: Shell) -> None:
+    """One mail joins thread 1, for its answer is here; the others would open threads."""
+    path = bens.write("answer.eml", mail("answer@c", to="ben@ourco.example", more="In-Reply-To: <m0@c>\n"))
+    bens.good("import", "mail", path, "--mailbox", "ben")
+
+    found = bens.good("sync", "--dry-run", "--json").lines
+
+    decided = [line for line in found if line["event"] == "link"]
+    assert sorted(line["message_id"] for line in decided if line["thread"] is None) == ["<m1@c>", "<m2@c>"]
+    assert [line["thread"] for line in decided if line["thread"] is not None] == [1]
+    assert {(line["decision"], line["dry_run"], "batch" in line) for line in decided} == {(None, True, False)}
+    assert bens.good("sync", "--dry-run").output.count("thread new") == 2
 
 
 @pytest.mark.dovecot
@@ -130,11 +145,18 @@ def test_an_unknown_mailbox_is_a_wrong_usage(shell: Shell) -> None:
 # -- run
 
 
-def test_what_is_not_configured_cannot_be_run(shell: Shell) -> None:
-    ran = shell.run("run", "--only", "emma")
+def test_an_unknown_name_to_run_is_a_wrong_usage(shell: Shell) -> None:
+    ran = shell.run("run", "--only", "anna", "--only", "emma")
+
+    assert ran.code == 2
+    assert "no mailbox 'emma' in the configuration (there: anna, smart_bcc)" in ran.complaint
+
+
+def test_a_door_that_is_switched_off_cannot_be_run(shell: Shell) -> None:
+    ran = shell.run("run", "--only", "smart_bcc")
 
     assert ran.code == 78
-    assert "emma" in ran.complaint
+    assert "--only: smart_bcc: expected one of what is configured: anna" in ran.complaint
 
 
 @pytest.mark.dovecot

@@ -106,6 +106,21 @@ def test_rules_that_are_asked_when_mail_comes_are_told(unclear: Shell) -> None:
     assert "smart_bcc.forwarded counts when mail comes: it changes no thread that is there" in output
 
 
+@pytest.mark.parametrize(
+    ("rules", "later"),
+    [
+        ('[policy]\npreset = "pipedrive-strict"\n', ["smart_bcc.forwarded"]),
+        ('[policy]\nbulk = "ignore"\nblock = ["x@y.example"]\n', ["policy.block", "policy.bulk"]),
+        ('[policy]\nmatch_rewritten = false\n[smart_bcc]\nunknown_sender = "reject"\n', ["smart_bcc.unknown_sender"]),
+        ('[policy]\npreset = "recommended"\n', []),
+    ],
+)
+def test_what_counts_for_later_mail_alone(unclear: Shell, rules: str, later: list[str]) -> None:
+    (*_, summary) = unclear.good("simulate", "--policy", unclear.write("p.toml", rules), "--json").lines
+
+    assert summary["later"] == later
+
+
 def test_a_wrong_file_is_refused_with_its_place(unclear: Shell) -> None:
     path = unclear.write("policy.toml", "[policy]\nsingle_contact = 1\n[users.eve]\n")
 

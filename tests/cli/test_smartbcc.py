@@ -54,9 +54,13 @@ def test_a_lead_has_an_address_with_a_token_and_back(shell: Shell) -> None:
     assert shell.good("smartbcc", "item", TOKEN).output == f"{LEAD}\n"
 
 
-@pytest.mark.parametrize("arguments", [("deal:61",), ("lead:61",), ()])
+@pytest.mark.parametrize("arguments", [("deal:61",), ("lead:x",), (LEAD.replace("-", ""),), ()])
 def test_nothing_else_has_a_token(shell: Shell, arguments: tuple[str, ...]) -> None:
-    assert shell.run("smartbcc", "address", *arguments, "--token").code == 2
+    """The address leads to the lead whose id is the UUID as it is usually written."""
+    ran = shell.run("smartbcc", "address", *arguments, "--token")
+
+    assert ran.code == 2
+    assert f"only a lead whose id is a UUID has an address with a token: expected one such as {LEAD}" in ran.complaint
 
 
 def test_an_address_is_told_to_name_its_item(shell: Shell) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.shell import Shell
+from cli.shell import Shell, mail
 
 HOME = "anna@home.example"
 
@@ -42,6 +42,19 @@ def test_a_one_time_address_is_printed(shell: Shell) -> None:
         "Send any mail from anna@home.example"
         in shell.good("users", "alias", "add", HOME, "--confirm", "--user", "anna").output
     )
+
+
+def test_imported_mail_confirms_an_alias_as_mail_by_smtp_does(shell: Shell) -> None:
+    letter = shell.write("a.eml", mail("a@home", sender=HOME))
+    bcc = ("--smart-bcc", add(shell)["send_to"], "--sender", HOME)
+
+    assert shell.good("import", "mail", letter, *bcc, "--json").lines[0]["quarantined"] == 0
+
+    states = {line["address"]: line["state"] for line in shell.good("users", "list", "--json").lines}
+    assert (states[HOME], shell.threads()) == ("confirmed", [])
+    again = shell.write("b.eml", mail("b@home", sender=HOME))
+    shell.good("import", "mail", again, "--smart-bcc", "ourco@bcc.ourco.example", "--sender", HOME)
+    assert [thread["owner"] for thread in shell.threads()] == ["anna"]
 
 
 def test_an_alias_is_removed(shell: Shell) -> None:

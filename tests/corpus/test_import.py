@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from maillinkd.app import open_house
+from maillinkd.ingest import imports
 from maillinkd.linker.snapshot import moment
 from maillinkd.mail.message import parse
 from maillinkd.mail.threads import node
@@ -55,7 +56,8 @@ async def test_an_imported_archive_lies_in_the_expected_threads(corpora: Path, t
     (tmp_path / "maillinkd.toml").write_text(CONFIGURATION.format(directory=tmp_path))
 
     async with open_house(load(tmp_path / "maillinkd.toml"), publish=lambda line: None) as house:
-        summary = await house.import_mail("anna", ((raw, None) for raw in mails.values()), lambda count: None)
+        files = ((raw, None) for raw in mails.values())
+        summary = await imports.import_mail(house, "anna", files, lambda count: None)
         async with house.database.reading() as connection:
             scope_id = (await connection.execute(select(scope.c.id))).scalar_one()
             lies_in = select(message.c.identity, message_ref.c.thread).join(

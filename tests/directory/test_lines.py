@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maillinkd.directory.item import Item, ItemKind, ItemRef
-from maillinkd.directory.lines import LineError, as_line, read_line, rfc3339
+from maillinkd.directory.lines import LineError, as_line, read_fields, read_line, read_time, rfc3339
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CONTRACT = [
@@ -53,6 +53,26 @@ def test_times_are_taken_to_utc() -> None:
     assert item(added_at="2026-01-05T10:00:00+01:00").added_at == datetime(2026, 1, 5, 9, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-01-05t09:00:00z", datetime(2026, 1, 5, 9, tzinfo=UTC)),
+        ("2026-01-05 09:00:00.25Z", datetime(2026, 1, 5, 9, 0, 0, 250_000, tzinfo=UTC)),
+        ("2016-12-31T23:59:60Z", datetime(2017, 1, 1, tzinfo=UTC)),
+        ("2016-12-31t15:59:60.5-08:00", datetime(2017, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC)),
+    ],
+)
+def test_times_are_read_as_rfc_3339_has_them(text: str, expected: datetime) -> None:
+    """5.6: T and Z may be small letters, a second may be 60. The leap second counts as the one after it."""
+    assert expected == read_time(text)
+
+
+@pytest.mark.parametrize("name", ["kind", "id", "v"])
+def test_what_names_an_item_is_no_field_to_set(name: str) -> None:
+    with pytest.raises(LineError, match=f"^{name}: is no field that can be set"):
+        read_fields(ItemKind.DEAL, {"title": "x", name: "deal"})
+
+
 def test_addresses_are_normalised_and_not_repeated() -> None:
     line = '{"kind":"person","id":"3","addresses":["CARLA@Client.Example"," carla@client.example"]}'
 
@@ -74,7 +94,9 @@ def test_addresses_are_normalised_and_not_repeated() -> None:
         ('{"kind":"deal","id":"1","colour":"red"}', "colour: a deal has no such field"),
         ('{"kind":"deal","id":"1","addresses":["a@b"]}', "addresses: a deal has no such field"),
         ('{"kind":"deal","id":"1","added_at":"2026-01-05T09:00:00"}', "has no time zone"),
-        ('{"kind":"deal","id":"1","added_at":"yesterday"}', "added_at: expected a time"),
+        ('{"kind":"deal","id":"1","added_at":"yesterday"}', "added_at: .* is no time: expected one as in"),
+        ('{"kind":"deal","id":"1","added_at":"2026-01-05T09:00:61Z"}', "added_at: .* is no time"),
+        ('{"kind":"deal","id":"1","added_at":"9999-12-31T23:59:60Z"}', "out of range"),
         ('{"kind":"deal","id":"1","added_at":7}', "added_at: expected a time"),
         ('{"kind":"deal","id":"1","added_at":"0001-01-01T00:00:00+23:00"}', "out of range"),
         ('{"kind":"deal","id":"1","deleted":"yes"}', "deleted: expected true or false"),

@@ -9,8 +9,11 @@ from sqlalchemy import func, select
 
 from maillinkd.app import office_of
 from maillinkd.directory.lines import read_change
+from maillinkd.ingest import changes, imports
 from maillinkd.ingest.house import House
 from maillinkd.ingest.office import Office
+from maillinkd.ingest.smart_bcc import SmartBcc
+from maillinkd.ingest.synced import Synced
 from maillinkd.mail.delivery import Fetched, FolderBatch, FolderCursor, Received
 from maillinkd.mail.header import split
 from maillinkd.settings import Settings
@@ -148,6 +151,10 @@ class Scene:
     house: House
     told: list[dict[str, Any]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.synced = Synced(self.house)
+        self.smart_bcc = SmartBcc(self.house)
+
     @classmethod
     def on(cls, database: Database, office: Office | None = None, instance: str = "test/all") -> "Scene":
         told: list[dict[str, Any]] = []
@@ -162,16 +169,16 @@ class Scene:
 
     async def know(self, *items: dict[str, Any]) -> None:
         """Imports items."""
-        await self.house.import_items([read_change(item) for item in items])
+        await changes.import_items(self.house, [read_change(item) for item in items])
 
     async def arrive(self, *mails: bytes, mailbox: str = "anna", folder: str = "INBOX", first_uid: int = 1) -> None:
         """New mail in a synced folder, each with the next UID, in one batch."""
         messages = (fetched(first_uid + n, raw) for n, raw in enumerate(mails))
-        await self.house.file(batch(*messages, mailbox=mailbox, folder=folder))
+        await self.synced.file(batch(*messages, mailbox=mailbox, folder=folder))
 
     async def bring(self, mails: Iterable[bytes], mailbox: str = "anna") -> None:
         """Imports mails from a file."""
-        await self.house.import_mail(mailbox, ((raw, None) for raw in mails), lambda _: None)
+        await imports.import_mail(self.house, mailbox, ((raw, None) for raw in mails), lambda _: None)
 
     async def deliver(self, *deliveries: Received) -> None:
         """Smart Bcc mail: made durable, then filed."""
@@ -185,7 +192,7 @@ class Scene:
 
     async def file_inbound(self) -> int:
         filed = 0
-        while some := await self.house.file_inbound():
+        while some := await self.smart_bcc.file_inbound():
             filed += some
         return filed
 
@@ -218,7 +225,7 @@ class Scene:
             return await views.list_held(connection)
 
     async def cursor(self, mailbox: str = "anna", folder: str = "INBOX") -> FolderCursor | None:
-        return await self.house.cursor(mailbox, folder)
+        return await self.synced.cursor(mailbox, folder)
 
     async def count(self, table: str, *conditions: Any) -> int:
         """Rows of a table."""

@@ -13,6 +13,7 @@ from ingest.scene import (
     DEAL,
     DORA,
     OTHER_DEAL,
+    PERSON,
     STRANGER,
     Scene,
     bcc,
@@ -24,7 +25,7 @@ from ingest.scene import (
     slot,
 )
 from maillinkd.directory.item import ItemRef
-from maillinkd.ingest import again
+from maillinkd.ingest import again, changes
 from maillinkd.ingest.again import Change, simulate
 from maillinkd.ingest.hand import Refused
 
@@ -34,7 +35,7 @@ QUIETLY: Callable[[int], None] = lambda _: None  # noqa: E731
 async def decide(scene: Scene, item: str | None = None, since: float | None = None) -> list[dict[str, object]]:
     when = None if since is None else hours(since)
     ref = None if item is None else ItemRef.parse(item)
-    return await scene.house.decide(since=when, item=ref, dry_run=False, progress=QUIETLY)
+    return await changes.decide(scene.house, since=when, item=ref, dry_run=False, progress=QUIETLY)
 
 
 async def test_items_that_were_imported_late_fill_the_slots(either: Scene) -> None:
@@ -74,8 +75,8 @@ async def test_a_link_goes_where_today_another_answer_stands(scene: Scene) -> No
 async def test_what_a_hand_has_settled_stays(scene: Scene) -> None:
     await scene.know(*CLIENT, OTHER_DEAL)
     await scene.arrive(letter("a@x"), letter("b@x"))
-    await scene.house.link("anna", [1, 2], ItemRef.parse("deal:62"))
-    await scene.house.unlink("anna", [2], ItemRef.parse("deal:62"))
+    await changes.link(scene.house, "anna", [1, 2], ItemRef.parse("deal:62"))
+    await changes.unlink(scene.house, "anna", [2], ItemRef.parse("deal:62"))
     await scene.know(OTHER_DEAL | {"deleted": True})
 
     assert await decide(scene) == []
@@ -93,7 +94,7 @@ async def test_what_mail_to_an_items_address_has_settled_stays(scene: Scene) -> 
 async def test_persons_whom_a_hand_unlinked_stay_away(scene: Scene) -> None:
     await scene.know(*CLIENT)
     await scene.arrive(letter("a@x"))
-    await scene.house.unlink("anna", [1], ItemRef.parse("person:3"))
+    await changes.unlink(scene.house, "anna", [1], ItemRef.parse("person:3"))
 
     await decide(scene)
 
@@ -163,7 +164,7 @@ async def crowd(scene: Scene) -> None:
         letter("h@x", to="ben@ourco.example", sender=ANNA, date=hours(5)),
         letter("i@x", date=hours(6)),
     )
-    await scene.house.link("anna", [1], ItemRef.parse("deal:70"))
+    await changes.link(scene.house, "anna", [1], ItemRef.parse("deal:70"))
     await scene.deliver(received(letter("k@x", sender=ANNA, to=CARLA, date=hours(7)), bcc("deal61")))
     await scene.know(younger, DEAL | {"participants": ["4"]})
 
@@ -245,3 +246,15 @@ async def test_simulate_tells_its_progress_page_by_page(scene: Scene, monkeypatc
         assert [each async for each in simulate(connection, office_with(), None, told.append)] == []
 
     assert told == [2, 2, 1]
+
+
+async def test_decide_for_an_item_finds_its_persons_threads_where_tags_are_ignored(scene: Scene) -> None:
+    """L28: her address in the directory has a tag, the one that she writes from has none."""
+    scene.house.office = office_with(policy={"ignore_plus_tags": True})
+    await scene.know(PERSON | {"addresses": ["carla+crm@client.example"]})
+    await scene.arrive(letter("a@x"))
+    await scene.know(DEAL)
+
+    lines = await decide(scene, item="deal:61")
+
+    assert [(line["slot"], line["reason"]) for line in lines] == [("deal:61", "linked_single_open_item")]

@@ -44,7 +44,7 @@ def careful(scene: Scene, verdict: Verdict) -> Judge:
     settings = settings_with(smart_bcc={"require_authentication": True})
     scene.house.office = office_of(settings, alias_key=KEY)
     judge = Judge(verdict)
-    scene.house.authenticate = judge
+    scene.smart_bcc.authenticate = judge
     return judge
 
 
@@ -106,7 +106,7 @@ async def test_who_is_disguised_is_not_authenticated(scene: Scene, sender: str) 
 
 async def test_without_anybody_who_checks_nobody_is_believed(scene: Scene) -> None:
     careful(scene, PASS)
-    scene.house.authenticate = None
+    scene.smart_bcc.authenticate = None
     await scene.deliver(bcc_mail())
 
     assert await held_reasons(scene) == ["smart_bcc_unauthenticated"]
@@ -118,7 +118,7 @@ async def test_a_check_that_fails_by_a_bug_of_ours_proves_nothing(scene: Scene) 
     async def bug(_: Received) -> Verdict:
         raise RuntimeError("a bug")
 
-    scene.house.authenticate = bug
+    scene.smart_bcc.authenticate = bug
     await scene.deliver(bcc_mail())
 
     assert await held_reasons(scene) == ["smart_bcc_unauthenticated"]
@@ -167,7 +167,7 @@ async def test_a_slow_check_delays_nobody_else(scene: Scene, monkeypatch: pytest
     judge = careful(scene, PASS)
     judge.may = asyncio.Event()
     await scene.keep(bcc_mail("slow@x"))
-    filing = asyncio.create_task(scene.house.file_what_was_kept())
+    filing = asyncio.create_task(scene.smart_bcc.file_what_was_kept())
     while not judge.asked:
         await asyncio.sleep(0)
     await scene.keep(replace(bcc_mail("quick@x", sender=BEN), verdict=PASS))
@@ -218,7 +218,7 @@ async def test_large_mails_are_checked_few_at_a_time(monkeypatch: pytest.MonkeyP
 )
 async def test_vouching(scene: Scene, verdict: Verdict, sender: str, accepted: bool) -> None:
     careful(scene, verdict)
-    vouched = await scene.house.vouch(bcc_mail(sender=sender))
+    vouched = await scene.smart_bcc.vouch(bcc_mail(sender=sender))
 
     assert (vouched is not None) is accepted
     assert vouched is None or vouched.verdict == PASS
@@ -228,12 +228,12 @@ async def test_vouching_while_dns_fails_is_temporary(scene: Scene) -> None:
     careful(scene, LATER)
 
     with pytest.raises(TemporaryFailure, match="DNS did not answer"):
-        await scene.house.vouch(bcc_mail())
+        await scene.smart_bcc.vouch(bcc_mail())
 
 
 async def test_what_was_checked_before_it_was_taken_is_not_checked_again(either: Scene) -> None:
     judge = careful(either, PASS)
-    vouched = await either.house.vouch(bcc_mail())
+    vouched = await either.smart_bcc.vouch(bcc_mail())
     assert vouched is not None
     await either.deliver(vouched)
 
@@ -243,8 +243,8 @@ async def test_what_was_checked_before_it_was_taken_is_not_checked_again(either:
 async def test_on_a_closed_network_from_is_believed(scene: Scene) -> None:
     scene.house.office = office_with()
 
-    assert await scene.house.vouch(bcc_mail()) is not None
-    assert await scene.house.vouch(bcc_mail(sender=STRANGER)) is None
+    assert await scene.smart_bcc.vouch(bcc_mail()) is not None
+    assert await scene.smart_bcc.vouch(bcc_mail(sender=STRANGER)) is None
 
 
 # Aliases

@@ -1,6 +1,7 @@
 """Persons and organizations follow the directory, a lead hands its threads to its deal, and nothing else moves
 (linking.md L6, L10, L11)."""
 
+import asyncio
 from itertools import permutations
 from typing import Any
 
@@ -20,10 +21,14 @@ from ingest.scene import (
     Scene,
     hours,
     letter,
+    office_with,
     people,
     slot,
 )
+from ingest.trouble import DeathError
 from maillinkd.directory.item import ItemRef
+from maillinkd.ingest import changes, filing, house, imports
+from maillinkd.store import schema
 
 
 async def test_a_person_who_is_added_later_is_linked_and_the_slot_waits(either: Scene) -> None:
@@ -103,7 +108,7 @@ async def test_an_organization_that_is_deleted_goes_and_comes_back(scene: Scene)
 async def test_a_hands_link_to_who_was_deleted_is_there_again_with_him(scene: Scene) -> None:
     await scene.know(*CLIENT)
     await scene.arrive(letter("a@x", sender=STRANGER))
-    await scene.house.link("anna", [1], ItemRef.parse("person:3"))
+    await changes.link(scene.house, "anna", [1], ItemRef.parse("person:3"))
 
     await scene.know({"kind": "person", "id": "3", "deleted": True})
     assert people(await scene.thread()) == []
@@ -146,8 +151,6 @@ async def test_a_stranger_who_becomes_known_is_none_any_more(scene: Scene) -> No
 
 
 async def test_row_6_holds_for_the_directory_too(scene: Scene) -> None:
-    from ingest.scene import office_with
-
     scene.house.office = office_with(users={"anna": {"auto_link": False}})
     await scene.arrive(letter("a@x"))
 
@@ -211,7 +214,7 @@ async def test_mail_that_comes_after_both_goes_to_the_deal(scene: Scene, first: 
 async def test_a_lead_that_a_hand_chose_is_handed_over_too(scene: Scene) -> None:
     await scene.know(LEAD)
     await scene.arrive(letter("a@x", sender=STRANGER))
-    await scene.house.link("anna", [1], ItemRef.parse("lead:abc-1"))
+    await changes.link(scene.house, "anna", [1], ItemRef.parse("lead:abc-1"))
 
     await scene.know(CONVERTED)
     await scene.arrive(letter("b@x", refers=["a@x"], date=hours(1)), first_uid=2)
@@ -253,3 +256,129 @@ async def test_each_scope_follows(scene: Scene) -> None:
 
     assert [people(thread) for thread in await scene.threads()] == [["person:3", "organization:7"]] * 3
     assert [line["trigger"] for line in scene.told[3:]] == ["directory"] * 3
+
+
+PLUS = {"kind": "person", "id": "3", "title": "Carla", "addresses": ["carla+crm@client.example"]}
+
+
+@pytest.mark.parametrize("sender", [CARLA, "carla+other@client.example"])
+@pytest.mark.parametrize("known", [(), (PERSON | {"addresses": ["carla@home.example"]},)], ids=["new", "known"])
+async def test_a_tagged_address_that_is_added_later_finds_its_threads_where_tags_are_ignored(
+    scene: Scene, sender: str, known: tuple[dict[str, Any], ...]
+) -> None:
+    """L6: the result never depends on whether the mail or the person came first."""
+    scene.house.office = office_with(policy={"ignore_plus_tags": True})
+    await scene.know(*known)
+    await scene.arrive(letter("a@x", sender=sender))
+    assert people(await scene.thread()) == []
+
+    await scene.know(PLUS)
+
+    assert people(await scene.thread()) == ["person:3"]
+
+
+# -- an import has placed mail, and decides it when it ends (L26)
+
+
+async def _place(scene: Scene, monkeypatch: pytest.MonkeyPatch, *mails: bytes) -> None:
+    """Imports these mails, two at least; it is cut off when all are placed and no thread is decided."""
+
+    async def dies(*_: object, **__: object) -> None:
+        raise DeathError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(house, "CHUNK", 1)
+        patched.setattr(house, "SHARED_CHUNK", 1)
+        patched.setattr(filing, "decide_undecided", dies)
+        with pytest.raises(DeathError):
+            await scene.bring(mails)
+
+
+BETWEEN = {
+    "a person comes": (
+        {"kind": "person", "id": "4", "title": "Dora", "addresses": [DORA]},
+        ["person:3", "person:4", "organization:7"],
+    ),
+    "a person leaves": ({"kind": "person", "id": "3", "organization": None}, ["person:3"]),
+}
+
+
+@pytest.mark.parametrize("change", BETWEEN)
+async def test_a_thread_that_an_import_has_placed_is_decided_at_its_end_whatever_has_changed(
+    either: Scene, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """L6 decides no thread that was not decided yet."""
+    item, linked = BETWEEN[change]
+    await either.know(*CLIENT)
+    await _place(either, monkeypatch, letter("a@x", cc=[DORA]), letter("b@x", refers=["a@x"], date=hours(1)))
+
+    await either.know(item)
+    assert ((await either.thread()).reason, either.told) == (None, [])
+    await imports.finish_imports(either.house)
+
+    thread = await either.thread()
+    assert (slot(thread), thread.reason, people(thread)) == ("deal:61", "kept_existing_link", linked)
+    assert await either.count("message", schema.message.c.undecided) == 0
+
+
+async def test_persons_that_come_while_an_import_is_on_decide_none_of_its_threads(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(house, "CHUNK", 1)
+    monkeypatch.setattr(house, "SHARED_CHUNK", 1)
+    await scene.know(*CLIENT)
+    dora = {"kind": "person", "id": "4", "title": "Dora", "addresses": [DORA]}
+    coming: list[asyncio.Task[None]] = []
+
+    def progress(_: int) -> None:
+        if not coming:
+            coming.append(asyncio.create_task(scene.know(dora)))
+
+    mails = [letter(f"m{n}@x", cc=[DORA], date=hours(n)) for n in range(6)]
+    await imports.import_mail(scene.house, "anna", ((raw, None) for raw in mails), progress)
+    await coming[0]
+
+    assert [(slot(thread), thread.reason, people(thread)) for thread in await scene.threads()] == [
+        ("deal:61", "linked_single_open_item", ["person:3", "person:4", "organization:7"])
+    ] * 6
+
+
+async def test_mail_that_an_import_has_joined_to_a_decided_thread_is_asked_about_at_its_end(
+    either: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L6 changes persons and organizations of the thread meanwhile, and asks about no message."""
+    known = {"kind": "person", "id": "5", "title": "Quentin", "addresses": ["q@client.example"]}
+    await either.know(*CLIENT, known)
+    await either.arrive(letter("a@x", sender=ANNA, to="q@client.example"))
+    reply = letter("b@x", sender=ANNA, to=CARLA, refers=["a@x"], date=hours(1))
+    await _place(either, monkeypatch, reply, letter("other@x", sender=STRANGER))
+
+    await either.know(known | {"organization": "7"})
+    assert (either.told[-1]["trigger"], either.told[-1]["reason"]) == ("directory", "no_item")
+    assert await either.count("message", schema.message.c.undecided) == 2
+    await imports.finish_imports(either.house)
+
+    thread = await either.thread_of("a@x")
+    assert (slot(thread), thread.reason) == ("deal:61", "linked_single_open_item")
+    assert await either.count("message", schema.message.c.undecided) == 0
+
+
+async def test_a_conversion_while_an_import_is_on_leaves_its_mail_to_be_asked_about(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L10 hands decided threads over at once; those that wait meet the deal when they are decided."""
+    await scene.know(PERSON, LEAD)
+    await scene.arrive(letter("a@x"))
+    reply = letter("b@x", refers=["a@x"], date=hours(1))
+    await _place(scene, monkeypatch, reply, letter("other@x", date=hours(2)))
+
+    await scene.know(CONVERTED)
+    assert slot(await scene.thread_of("a@x")) == "deal:62"
+    assert await scene.count("message", schema.message.c.undecided) == 2
+    await imports.finish_imports(scene.house)
+
+    assert [(slot(thread), thread.reason) for thread in await scene.threads()] == [
+        ("deal:62", "kept_existing_link"),
+        ("deal:62", "linked_single_open_item"),
+    ]
+    assert await scene.count("message", schema.message.c.undecided) == 0

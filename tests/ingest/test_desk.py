@@ -22,6 +22,7 @@ from ingest.scene import (
     slot,
 )
 from maillinkd.directory.item import ItemRef
+from maillinkd.ingest import changes
 from maillinkd.linker.rules import decide
 from maillinkd.linker.snapshot import Snapshot
 from maillinkd.logs import DECISION_FIELDS, decision_line
@@ -53,7 +54,7 @@ async def test_by_hand_beats_automatic_whichever_is_older(scene: Scene, order: t
     await scene.know(*CLIENT, *DORA_OF_THE_SHOP, OTHER_DEAL | {"person": None})
     for n in order:
         await scene.arrive(letter(f"m{n}@x", sender=[CARLA, DORA, STRANGER][n - 1], date=hours(n)), first_uid=n)
-    await scene.house.link("anna", [(await scene.thread_of("m3@x")).id], ItemRef.parse("deal:62"))
+    await changes.link(scene.house, "anna", [(await scene.thread_of("m3@x")).id], ItemRef.parse("deal:62"))
 
     await scene.arrive(letter("c@x", refers=["m1@x", "m2@x", "m3@x"], date=hours(5)), first_uid=9)
 
@@ -153,7 +154,7 @@ async def test_every_decision_follows_from_its_facts(scene: Scene) -> None:
     await scene.arrive(letter("a@x"), letter("b@x", sender=DORA, date=hours(1)))
     await scene.arrive(letter("c@x", sender=STRANGER, refers=["a@x"], date=hours(2)), first_uid=3)
     await scene.arrive(letter("d@x", refers=["a@x", "b@x"], date=hours(3)), first_uid=4)
-    await scene.house.unlink("anna", [1], ItemRef.parse("deal:61"))
+    await changes.unlink(scene.house, "anna", [1], ItemRef.parse("deal:61"))
     await scene.deliver(received(letter("e@x", sender=ANNA, to=CARLA), bcc("deal61"), bcc("deal70")))
     await scene.arrive(letter("f\udce9@x", refers=["q\udce9@x"]), first_uid=5)
 
@@ -185,3 +186,118 @@ async def test_plus_tags_do_not_part_a_person_from_his_mail_where_the_policy_say
     await scene.arrive(letter("a@x", sender="carla+crm@client.example"))
 
     assert people(await scene.thread()) == ["person:3", "organization:7"]
+
+
+async def test_what_a_merge_has_lost_is_never_what_it_keeps(scene: Scene) -> None:
+    """L21: two merges in one batch. The first drops the deal that a hand's link brings back with the second."""
+    await scene.know(*CLIENT, *DORA_OF_THE_SHOP)
+    first, second = letter("a@x"), letter("b@x", sender=DORA, date=hours(1))
+    await scene.arrive(first, second, letter("c@x", sender=STRANGER, date=hours(2)))
+    await changes.link(scene.house, "anna", [(await scene.thread_of("c@x")).id], ItemRef.parse("deal:70"))
+
+    await scene.arrive(
+        letter("d@x", refers=["a@x", "b@x"], date=hours(3)),
+        letter("e@x", refers=["b@x", "c@x"], date=hours(4)),
+        first_uid=4,
+    )
+
+    assert (slot(await scene.thread()), scene.told[-1]["lost"]) == ("deal:70", ["deal:61"])
+
+
+async def test_what_merges_of_an_import_have_lost_is_never_what_they_keep(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same, when each merge has a transaction of its own and the thread is decided at the end."""
+    monkeypatch.setattr("maillinkd.ingest.house.CHUNK", 1)
+    monkeypatch.setattr("maillinkd.ingest.house.SHARED_CHUNK", 1)
+    await scene.know(*CLIENT, *DORA_OF_THE_SHOP)
+    first, second = letter("a@x"), letter("b@x", sender=DORA, date=hours(1))
+    await scene.arrive(first, second, letter("c@x", sender=STRANGER, date=hours(2)))
+    await changes.link(scene.house, "anna", [(await scene.thread_of("c@x")).id], ItemRef.parse("deal:70"))
+
+    await scene.bring(
+        [
+            letter("d@x", refers=["a@x", "b@x"], date=hours(3)),
+            letter("e@x", refers=["b@x", "c@x"], date=hours(4)),
+        ]
+    )
+
+    assert (slot(await scene.thread()), scene.told[-1]["lost"]) == ("deal:70", ["deal:61"])
+
+
+SHOP = {"kind": "organization", "id": "9", "title": "Shop"}
+
+
+async def test_an_organization_that_a_hand_linked_and_that_is_deleted_is_not_told(scene: Scene) -> None:
+    await scene.know(*CLIENT, SHOP)
+    await scene.arrive(letter("a@x"))
+    await changes.link(scene.house, "anna", [1], ItemRef.parse("organization:9"))
+    assert scene.told[-1]["organizations"] == ["organization:7", "organization:9"]
+    await scene.know(SHOP | {"deleted": True})
+
+    await scene.arrive(letter("b@x", refers=["a@x"], date=hours(1)), first_uid=2)
+
+    assert scene.told[-1]["organizations"] == ["organization:7"]
+    assert people(await scene.thread()) == ["person:3", "organization:7"]
+
+
+async def test_items_of_an_organization_that_is_deleted_do_not_count(scene: Scene) -> None:
+    """L7, `include_organization_items`: also where a hand has linked it."""
+    scene.house.office = office_with(policy={"include_organization_items": True})
+    fence = {"kind": "deal", "id": "90", "organization": "9", "added_at": "2026-01-05T09:00:00Z"}
+    await scene.know(PERSON, SHOP, fence | {"status": "won"})
+    await scene.arrive(letter("a@x"))
+    await changes.link(scene.house, "anna", [1], ItemRef.parse("organization:9"))
+    await scene.know(SHOP | {"deleted": True}, fence | {"status": "open"})
+
+    await scene.arrive(letter("b@x", refers=["a@x"], date=hours(1)), first_uid=2)
+
+    thread = await scene.thread()
+    assert (slot(thread), thread.reason, scene.told[-1]["organizations"]) == (None, "no_item", [])
+
+
+@pytest.mark.parametrize("named", ["acme", "Acme"])
+async def test_ids_of_organizations_are_compared_without_case(scene: Scene, named: str) -> None:
+    """Its items count, however they and a hand write its id."""
+    scene.house.office = office_with(policy={"include_organization_items": True})
+    fence = {"kind": "deal", "id": "90", "organization": named, "added_at": "2026-01-05T09:00:00Z"}
+    await scene.know(PERSON, SHOP | {"id": "ACME"}, fence)
+    await scene.arrive(letter("a@x"))
+
+    await changes.link(scene.house, "anna", [1], ItemRef.parse("organization:aCmE"))
+
+    thread = await scene.thread()
+    assert (slot(thread), people(thread)) == ("deal:90", ["person:3", "organization:ACME"])
+
+
+async def test_a_message_from_before_the_deal_was_closed_is_not_kept_from_it_when_delivered_again(
+    scene: Scene,
+) -> None:
+    """`closed_item_threads = "exclude_later"`: it has come no later."""
+    scene.house.office = office_with(policy={"closed_item_threads": "exclude_later"})
+    await scene.know(*CLIENT, OTHER_DEAL)
+    raw = letter("a@x", sender=ANNA, to=CARLA)
+    await scene.deliver(received(raw, bcc("deal61")))
+    await scene.know({"kind": "deal", "id": "61", "status": "won"})
+
+    await scene.deliver(received(raw, bcc("deal62")))
+
+    assert (await scene.thread()).reason == "kept_existing_link_item_closed"
+    assert [message.flags for message in await scene.messages()] == [("smart_bcc_conflict",)]
+
+
+async def test_imported_messages_that_come_after_the_deal_is_closed_are_kept_from_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that are stored, and decided later than they were placed."""
+    monkeypatch.setattr("maillinkd.ingest.house.CHUNK", 1)
+    monkeypatch.setattr("maillinkd.ingest.house.SHARED_CHUNK", 1)
+    scene.house.office = office_with(policy={"closed_item_threads": "exclude_later"})
+    await scene.know(*CLIENT)
+    await scene.arrive(letter("a@x"))
+    await scene.know({"kind": "deal", "id": "61", "status": "won"})
+
+    await scene.bring([letter(f"{name}@x", refers=["a@x"], date=hours(1)) for name in "bc"])
+
+    excluded = ("excluded_from_item",)
+    assert [message.flags for message in await scene.messages()] == [(), excluded, excluded]

@@ -13,15 +13,19 @@ from ingest.scene import (
     STRANGER,
     UNIVERSAL,
     Scene,
+    batch,
     bcc,
+    fetched,
     hours,
     letter,
     office_with,
     received,
 )  # fmt: skip
 from maillinkd.directory.item import ItemRef
+from maillinkd.ingest import changes as changing
 from maillinkd.ingest.explain import Door, Explanation, Today, Tried, explain, explain_mail
 from maillinkd.ingest.hand import Refused
+from maillinkd.ingest.sieve import Filtered
 from maillinkd.linker.decision import Reason, Trigger
 from maillinkd.linker.explain import Why
 from maillinkd.mail.bonds import Bond, Tie
@@ -94,7 +98,7 @@ async def test_what_is_proposed_comes_true(scene: Scene) -> None:
     assert (way.change, str(way.slot)) == ("deal:61 is closed", "deal:62")
 
     await scene.know({"kind": "deal", "id": "61", "status": "lost"})
-    await scene.house.decide(since=None, item=None, dry_run=False, progress=lambda _: None)
+    await changing.decide(scene.house, since=None, item=None, dry_run=False, progress=lambda _: None)
 
     assert (await scene.thread()).slot == way.slot
 
@@ -123,8 +127,8 @@ async def test_neither_a_deleted_item_nor_a_converted_lead_can_be_opened(scene: 
 async def test_hands_are_named_by_their_decisions(scene: Scene) -> None:
     await scene.know(*CLIENT, {"kind": "person", "id": "4", "title": "Dora"})
     await scene.arrive(letter("a@x"))
-    (linked,) = await scene.house.link("anna", [1], ItemRef.parse("person:4"))
-    (unlinked,) = await scene.house.unlink("anna", [1], ItemRef.parse("person:3"))
+    (linked,) = await changing.link(scene.house, "anna", [1], ItemRef.parse("person:4"))
+    (unlinked,) = await changing.unlink(scene.house, "anna", [1], ItemRef.parse("person:3"))
 
     found = await explained(scene)
 
@@ -136,7 +140,7 @@ async def test_hands_are_named_by_their_decisions(scene: Scene) -> None:
 async def test_what_a_hand_has_settled_has_no_other_answer_today(scene: Scene) -> None:
     await scene.know(*CLIENT)
     await scene.arrive(letter("a@x"))
-    await scene.house.unlink("anna", [1], ItemRef.parse("deal:61"))
+    await changing.unlink(scene.house, "anna", [1], ItemRef.parse("deal:61"))
 
     found = await explained(scene)
 
@@ -241,6 +245,80 @@ async def test_mail_that_would_go_to_quarantine(scene: Scene) -> None:
     found = await tried(scene, letter("a@x", sender=STRANGER), door)
 
     assert (found.threads, found.held and found.held.reason) == ((), "smart_bcc_unknown_sender")
+
+
+async def test_mail_that_lies_in_quarantine_already(scene: Scene) -> None:
+    door = Door(recipients=(UNIVERSAL,), sender=STRANGER)
+    raws = [letter(f"{n}@x", sender=STRANGER) for n in range(2)]
+    await scene.deliver(*(received(raw, UNIVERSAL, sender=STRANGER) for raw in raws))
+
+    found = await tried(scene, raws[0], door)
+
+    assert found.held is not None
+    assert (found.new, found.held.message_id, found.held.reason) == (False, "<0@x>", "smart_bcc_unknown_sender")
+
+
+@pytest.mark.parametrize(
+    ("policy", "filtered", "because"),
+    [
+        ({"block": ["@client.example"]}, Filtered.BLOCKED, ("@client.example",)),
+        ({"bulk": "ignore"}, Filtered.BULK, ("Precedence: bulk",)),
+    ],
+)
+async def test_mail_that_would_be_left_out(
+    scene: Scene, policy: dict[str, object], filtered: Filtered, because: tuple[str, ...]
+) -> None:
+    scene.house.office = office_with(policy=policy)
+    raw = b"Precedence: bulk\r\n" + letter("a@x")
+
+    found = await tried(scene, raw)
+
+    assert found == Tried(new=True, filtered=filtered, because=because)
+
+
+async def test_mail_that_was_stored_before_it_was_blocked_is_here(scene: Scene) -> None:
+    await scene.bring([letter("a@x")])
+    scene.house.office = office_with(policy={"block": ["@client.example"]})
+
+    found = await tried(scene, letter("a@x"))
+
+    assert (found.filtered, [each.thread.id for each in found.threads]) == (None, [1])
+
+
+async def test_what_emptied_the_slot_is_told_by_row_1(scene: Scene) -> None:
+    await scene.know(*CLIENT, {"kind": "person", "id": "4"})
+    await scene.arrive(letter("a@x"))
+    await changing.unlink(scene.house, "anna", [1], ItemRef.parse("deal:61"))
+    assert (await explained(scene)).rows[0].because == "a hand had just unlinked deal:61"
+
+    await changing.link(scene.house, "anna", [1], ItemRef.parse("person:4"))
+
+    assert (await explained(scene)).rows[0].because == "a hand had emptied the slot"
+
+
+async def test_a_first_sync_that_asks_again_says_so(scene: Scene) -> None:
+    await scene.know(*CLIENT)
+    await scene.arrive(letter("a@x", date=hours(1)))
+    await scene.synced.file(batch(fetched(2, letter("b@x", refers=["a@x"])), first_sync=True))
+
+    found = await explained(scene)
+
+    assert found.decision.line["slot_before"] == "deal:61"
+    assert [row.because for row in found.rows[:2]] == ["deal:61, but not by hand", "no hand emptied the slot"]
+
+
+async def test_a_conflict_says_that_another_item_was_named(scene: Scene) -> None:
+    """L16"""
+    await scene.know(*CLIENT, OTHER_DEAL)
+    raw = letter("a@x", sender="anna@ourco.example", to="carla@client.example")
+    await scene.deliver(received(raw, bcc("deal61")))
+    await scene.deliver(received(raw, bcc("deal62")))
+
+    row = (await explained(scene)).rows[2]
+
+    assert (row.answer, row.because) == (
+        None, "<a@x> arrived at the address of another item, but the slot holds deal:61 (smart_bcc_conflict)",
+    )  # fmt: skip
 
 
 async def test_while_an_import_is_undecided_nothing_is_tried(scene: Scene) -> None:

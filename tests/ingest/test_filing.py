@@ -34,6 +34,7 @@ from ingest.scene import (
     standing,
 )
 from maillinkd.directory.item import ItemRef
+from maillinkd.ingest import changes
 from maillinkd.mail.delivery import FolderCursor
 from maillinkd.store import schema
 from maillinkd.store.database import open_database
@@ -44,7 +45,7 @@ from maillinkd.store.database import open_database
 async def test_a_batch_is_filed_with_message_place_thread_link_decision_and_cursor(either: Scene) -> None:
     await either.know(*CLIENT)
 
-    await either.house.file(batch(fetched(7, letter("a@x"))))
+    await either.synced.file(batch(fetched(7, letter("a@x"))))
 
     thread = await either.thread()
     (message,) = await either.messages(thread)
@@ -63,10 +64,10 @@ async def test_the_same_batch_twice_changes_nothing(either: Scene) -> None:
     """A crash replays a batch, and unique keys make the replay harmless."""
     await either.know(*CLIENT)
     again = batch(fetched(1, letter("a@x")), fetched(2, letter("b@x", refers=["a@x"], date=hours(1))))
-    await either.house.file(again)
+    await either.synced.file(again)
     before, told = await either.counts(), len(either.told)
 
-    await either.house.file(again)
+    await either.synced.file(again)
 
     assert await either.counts() == before
     assert len(either.told) == told
@@ -135,8 +136,8 @@ async def test_two_mailboxes_of_one_owner_share_their_threads(scene: Scene) -> N
 async def test_scopes_share_bytes_but_no_threads(scene: Scene) -> None:
     """A whole mail that both owners have is stored once; a reference does not reach into another scope."""
     raw = letter("a@x")
-    await scene.house.file(batch(fetched(1, raw, full=True), mailbox="anna"))
-    await scene.house.file(batch(fetched(1, raw, full=True), mailbox="ben"))
+    await scene.synced.file(batch(fetched(1, raw, full=True), mailbox="anna"))
+    await scene.synced.file(batch(fetched(1, raw, full=True), mailbox="ben"))
     await scene.arrive(letter("b@x", refers=["a@x"]), mailbox="ben", first_uid=2)
 
     assert [thread.message_ids for thread in await scene.threads()] == [("<a@x>",), ("<a@x>", "<b@x>")]
@@ -146,7 +147,7 @@ async def test_scopes_share_bytes_but_no_threads(scene: Scene) -> None:
 async def test_what_the_server_no_longer_has_is_kept_and_marked(scene: Scene) -> None:
     await scene.arrive(letter("a@x"))
 
-    await scene.house.file(batch(gone=(1, 2)))
+    await scene.synced.file(batch(gone=(1, 2)))
 
     (message,) = await scene.messages()
     assert [(place.uid, place.gone) for place in message.places] == [(1, True)]
@@ -158,7 +159,7 @@ async def test_a_changed_uidvalidity_doubles_no_message(scene: Scene) -> None:
     await scene.arrive(letter("a@x"))
     before = await scene.thread()
 
-    await scene.house.file(batch(fetched(5, letter("a@x")), uidvalidity=2))
+    await scene.synced.file(batch(fetched(5, letter("a@x")), uidvalidity=2))
 
     (message,) = await scene.messages()
     assert [(place.uidvalidity, place.uid) for place in message.places] == [(1, 1), (2, 5)]
@@ -219,7 +220,7 @@ async def test_a_mail_to_three_thousand_is_filed(either: Scene) -> None:
 
 
 async def test_mail_without_date_counts_from_when_it_was_received(scene: Scene) -> None:
-    await scene.house.file(batch(fetched(1, letter("a@x", date=None), hours(3))))
+    await scene.synced.file(batch(fetched(1, letter("a@x", date=None), hours(3))))
 
     assert (await scene.thread()).started_at == hours(3)
 
@@ -323,7 +324,7 @@ async def _standings_after_chunks(empty_file: Path, chunks: list[tuple[str, list
         for folder, numbers in chunks:
             messages = [fetched(uid + n, POOL[number]) for n, number in enumerate(numbers, start=1)]
             uid += len(numbers)
-            await scene.house.file(batch(*messages, folder=folder, first_sync=True, bottom=1))
+            await scene.synced.file(batch(*messages, folder=folder, first_sync=True, bottom=1))
         found = [standing(thread) for thread in await scene.threads()]
         assert all("provisional" in line["flags"] for line in scene.told)
         await scene.database.close()
@@ -338,13 +339,33 @@ def _scene_in(directory: str, empty_file: Path) -> Scene:
 async def test_a_first_sync_keeps_what_a_hand_has_linked(scene: Scene) -> None:
     """L26: an automatic slot is empty again for each chunk; one that a hand filled stays."""
     await scene.know(*CLIENT, OTHER_DEAL)
-    await scene.house.file(batch(fetched(2, letter("b@x", refers=["a@x"], date=hours(1))), first_sync=True, bottom=2))
-    await scene.house.link("anna", [(await scene.thread()).id], ItemRef.parse("deal:62"))
+    newer = fetched(2, letter("b@x", refers=["a@x"], date=hours(1)))
+    await scene.synced.file(batch(newer, first_sync=True, bottom=2))
+    await changes.link(scene.house, "anna", [(await scene.thread()).id], ItemRef.parse("deal:62"))
 
-    await scene.house.file(batch(fetched(1, letter("a@x")), first_sync=True))
+    await scene.synced.file(batch(fetched(1, letter("a@x")), first_sync=True))
 
     thread = await scene.thread()
     assert (slot(thread), thread.reason) == ("deal:62", "manual_link_kept")
+
+
+ONE_OF_TWINS = letter("t@x", sender=STRANGER, to=ANNA, cc=[CARLA], refers=["r@x"], subject="one")
+OTHER_OF_TWINS = letter("t@x", sender=ANNA, to=DORA, refers=["r@x"], subject="two")
+
+
+@pytest.mark.parametrize("mails", [(ONE_OF_TWINS, OTHER_OF_TWINS), (OTHER_OF_TWINS, ONE_OF_TWINS)])
+async def test_two_messages_of_one_id_and_time_are_in_the_same_order_whatever_came_first(
+    either: Scene, mails: Sequence[bytes]
+) -> None:
+    """L26, L22: the first message of a thread is never a stranger's."""
+    await either.know(*CLIENT)
+    for uid, raw in enumerate(mails, start=1):
+        await either.synced.file(batch(fetched(uid, raw), first_sync=True))
+
+    thread = await either.thread()
+    assert [message.subject for message in await either.messages(thread)] == ["one", "two"]
+    assert (slot(thread), people(thread)) == ("deal:61", ["person:3", "organization:7"])
+    assert thread.flags == ("duplicate_message_id", "start_unknown")
 
 
 # -- Smart Bcc
@@ -555,6 +576,70 @@ async def test_a_retry_in_the_same_batch_is_recognised(scene: Scene) -> None:
     assert ((await scene.thread()).message_count, await scene.count("inbound")) == (1, 0)
 
 
+AGAIN = {
+    "as it was": (bcc("deal61"), bcc("deal62"), bcc("leadabc-1")),
+    "in another order": (bcc("leadabc-1"), bcc("deal62"), bcc("deal61")),
+    "a further one alone": (bcc("deal62"),),
+    "the lead alone": (bcc("leadabc-1"),),
+}
+
+
+@pytest.mark.parametrize("converted", [False, True], ids=["lead", "deal"])
+@pytest.mark.parametrize("again", AGAIN)
+async def test_a_mail_to_several_items_delivered_again_to_some_of_them_changes_nothing(
+    scene: Scene, again: str, converted: bool
+) -> None:
+    """L16 (c), RFC 1047: senders retry for the recipients that they have had no reply for, in any order; also when
+    the lead has become a deal meanwhile (L10)."""
+    await scene.know(*CLIENT, OTHER_DEAL, LEAD)
+    raw = letter("a@x", sender=ANNA, to=CARLA)
+    await scene.deliver(received(raw, *AGAIN["as it was"]))
+    if converted:
+        await scene.know({"kind": "deal", "id": "70", "person": "3", "converted_from": "abc-1"})
+    third = "deal:70" if converted else "lead:abc-1"
+    assert sorted(str(slot(thread)) for thread in await scene.threads()) == sorted(["deal:61", "deal:62", third])
+    before = await scene.counts(), len(scene.told)
+
+    await scene.deliver(received(raw, *AGAIN[again]), received(raw, *AGAIN[again], at=hours(1)))
+
+    assert (await scene.counts(), len(scene.told)) == before
+
+
+async def test_a_conflict_delivered_again_is_no_other_one(scene: Scene) -> None:
+    await scene.know(*CLIENT, OTHER_DEAL)
+    raw = letter("a@x", sender=ANNA, to=CARLA)
+    await scene.deliver(received(raw, bcc("deal61")))
+    await scene.deliver(received(raw, bcc("deal62")))
+    assert (await scene.thread()).flags == ("smart_bcc_conflict",)
+    before = await scene.counts(), len(scene.told)
+
+    await scene.deliver(received(raw, bcc("deal62")), received(raw, bcc("deal62"), at=hours(1)))
+
+    assert (await scene.counts(), len(scene.told)) == before
+
+
+@pytest.mark.parametrize("item", ["deal99", "deal62"], ids=["unknown", "deleted"])
+async def test_a_stored_mail_delivered_again_to_an_item_that_is_not_there_says_so_once(
+    either: Scene, item: str
+) -> None:
+    """L13."""
+    await either.know(*CLIENT, OTHER_DEAL | {"deleted": True})
+    raw = letter("a@x", sender=ANNA, to=CARLA)
+    await either.deliver(received(raw))
+
+    await either.deliver(received(raw, bcc(item)))
+    thread = await either.thread()
+    assert (slot(thread), thread.reason, thread.flags) == (
+        "deal:61", "kept_existing_link", ("smart_bcc_unknown_item",),
+    )  # fmt: skip
+    assert either.told[-1]["flags"] == ["smart_bcc_unknown_item"]
+    before = await either.counts(), len(either.told)
+
+    await either.deliver(received(raw, bcc(item)), received(raw, bcc(item), at=hours(1)))
+
+    assert (await either.counts(), len(either.told)) == before
+
+
 # -- row 6
 
 
@@ -589,3 +674,91 @@ async def test_row_6_for_an_owner_holds_for_smart_bcc(scene: Scene) -> None:
     await scene.deliver(received(letter("a@x", sender=ANNA, to=CARLA)))
 
     assert (await scene.thread()).reason == "auto_link_off"
+
+
+AT_TWO_ITEMS = letter("a@x", sender=ANNA, to=CARLA)
+CONVERTED = {"kind": "deal", "id": "70", "person": "3", "converted_from": "abc-1"}
+
+
+async def test_a_copy_for_a_lead_that_was_converted_before_lies_under_its_own_id(scene: Scene) -> None:
+    """The fixture asks `verify`."""
+    await scene.know(*CLIENT, LEAD, CONVERTED)
+    await scene.deliver(received(AT_TWO_ITEMS, bcc("deal61"), bcc("leadabc-1")))
+    assert [slot(thread) for thread in await scene.threads()] == ["deal:61", "deal:70"]
+
+
+async def test_a_mail_to_a_lead_first_that_was_converted_since_delivered_again_in_another_order(scene: Scene) -> None:
+    await scene.know(*CLIENT, LEAD)
+    await scene.deliver(received(AT_TWO_ITEMS, bcc("leadabc-1"), bcc("deal61")))
+    await scene.know(CONVERTED)
+    before = await scene.counts(), len(scene.told)
+
+    await scene.deliver(received(AT_TWO_ITEMS, bcc("deal61"), bcc("leadabc-1")))
+
+    assert (await scene.counts(), len(scene.told)) == before
+
+
+@pytest.mark.parametrize("recipients", [(bcc("deal61"),), (bcc("deal62"), bcc("deal61"))], ids=["mail", "copy"])
+async def test_what_a_hand_has_unlinked_stays_so_when_the_same_delivery_comes_once_more(
+    scene: Scene, recipients: tuple[str, ...]
+) -> None:
+    """Row 2, RFC 1047: a retry fills no slot."""
+    await scene.know(*CLIENT, OTHER_DEAL)
+    await scene.deliver(received(AT_TWO_ITEMS, *recipients))
+    (number,) = [thread.id for thread in await scene.threads() if slot(thread) == "deal:61"]
+    await changes.unlink(scene.house, "anna", [number], ItemRef.parse("deal:61"))
+    before = await scene.counts(), len(scene.told)
+
+    await scene.deliver(received(AT_TWO_ITEMS, *recipients))
+
+    assert (await scene.counts(), len(scene.told)) == before
+
+
+SENT = letter("a@x", sender=ANNA, to=f"{DORA}\r\nBcc: {CARLA}")
+RECEIVED = letter("a@x", sender=ANNA, to=DORA)
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "together"])
+@pytest.mark.parametrize("copies", [(SENT, RECEIVED), (RECEIVED, SENT)], ids=["sent first", "received first"])
+async def test_a_bcc_that_the_senders_copy_alone_names_counts_whichever_copy_comes_first(
+    scene: Scene, copies: tuple[bytes, bytes], together: bool
+) -> None:
+    """T11, L26: Anna has herself in Cc, and her Sent folder knows whom she wrote to beside."""
+    await scene.know(*CLIENT)
+    if together:
+        await scene.arrive(*copies)
+    else:
+        await scene.arrive(copies[0])
+        await scene.arrive(copies[1], folder="Sent")
+
+    (thread,) = await scene.threads()
+    assert (slot(thread), people(thread)) == ("deal:61", ["person:3", "organization:7"])
+    told = len(scene.told)
+    await scene.arrive(*copies, folder="Archive")
+    assert len(scene.told) == told
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_copies_that_refer_to_different_messages_join_them_whichever_comes_first(
+    scene: Scene, first: int
+) -> None:
+    """T11, threading.md, Invariant. Whoever asks later finds what both copies say."""
+    await scene.arrive(letter("m@x"), letter("n@x", date=hours(1)))
+    copies = [letter("a@x", refers=refers, date=hours(2)) for refers in (["m@x"], ["n@x"])]
+    await scene.arrive(copies[first])
+    await scene.arrive(copies[1 - first])
+
+    assert [thread.message_ids for thread in await scene.threads()] == [("<m@x>", "<n@x>", "<a@x>")]
+
+
+async def test_an_import_decides_messages_of_which_it_brings_a_fuller_copy(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maillinkd.ingest.house.CHUNK", 1)
+    await scene.know(*CLIENT)
+    await scene.arrive(RECEIVED)
+
+    await scene.bring([SENT, letter("other@x", sender=DORA)])
+
+    thread = await scene.thread_of("a@x")
+    assert (slot(thread), thread.reason) == ("deal:61", "linked_single_open_item")

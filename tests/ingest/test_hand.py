@@ -17,6 +17,7 @@ from ingest.scene import (
     slot,
 )
 from maillinkd.directory.item import ItemRef
+from maillinkd.ingest import changes
 from maillinkd.ingest.hand import NotPermitted, Refused
 
 DEAL_61, DEAL_62 = ItemRef.parse("deal:61"), ItemRef.parse("deal:62")
@@ -33,7 +34,7 @@ async def test_who_may_link(scene: Scene, user: str, mailbox: str) -> None:
     await scene.know(*CLIENT)
     await scene.arrive(letter("a@x", sender=STRANGER), mailbox=mailbox)
 
-    (line,) = await scene.house.link(user, [(await scene.thread()).id], DEAL_61)
+    (line,) = await changes.link(scene.house, user, [(await scene.thread()).id], DEAL_61)
 
     assert (line["actor"], line["trigger"], line["outcome"], line["reason"], line["slot"]) == (
         user, "manual", "linked", "manual_link_kept", "deal:61",
@@ -55,7 +56,7 @@ async def test_who_may_not(scene: Scene, user: str, mailbox: str, command: str) 
     before = await scene.counts()
 
     with pytest.raises(NotPermitted):
-        await getattr(scene.house, command)(user, [(await scene.thread()).id], DEAL_61)
+        await getattr(changes, command)(scene.house, user, [(await scene.thread()).id], DEAL_61)
 
     assert (await scene.counts(), slot(await scene.thread())) == (before, "deal:61")
 
@@ -66,7 +67,7 @@ async def test_several_threads_are_one_batch(either: Scene) -> None:
     await either.arrive(letter("a@x"), letter("b@x"))
     await either.arrive(letter("c@x"), mailbox="ben")
 
-    lines = await either.house.link("boss", [each.id for each in await either.threads()], DEAL_62)
+    lines = await changes.link(either.house, "boss", [each.id for each in await either.threads()], DEAL_62)
 
     assert [slot(each) for each in await either.threads()] == ["deal:62"] * 3
     assert [line["batch"] for line in lines] == [1, 1, 1]
@@ -81,7 +82,7 @@ async def test_several_threads_are_linked_all_or_none(either: Scene, wrong: int)
     before = await either.counts()
 
     with pytest.raises(Refused):
-        await either.house.link("anna", [1, wrong], DEAL_62)
+        await changes.link(either.house, "anna", [1, wrong], DEAL_62)
 
     assert await either.counts() == before
 
@@ -91,7 +92,7 @@ async def test_a_hand_replaces_what_is_there_and_mail_keeps_it(scene: Scene) -> 
     await scene.know(*CLIENT, OTHER_DEAL | {"status": "won", "added_at": "2030-01-01T00:00:00Z"})
     await scene.arrive(letter("a@x"))
 
-    await scene.house.link("anna", [1], DEAL_62)
+    await changes.link(scene.house, "anna", [1], DEAL_62)
     await scene.arrive(letter("b@x", refers=["a@x"], date=hours(1)), first_uid=2)
 
     thread = await scene.thread()
@@ -103,7 +104,7 @@ async def test_a_hand_unlinks_and_mail_respects_it(scene: Scene) -> None:
     await scene.know(*CLIENT)
     await scene.arrive(letter("a@x"))
 
-    await scene.house.unlink("anna", [1], DEAL_61)
+    await changes.unlink(scene.house, "anna", [1], DEAL_61)
     await scene.arrive(letter("b@x", refers=["a@x"], date=hours(1)), first_uid=2)
 
     thread = await scene.thread()
@@ -113,7 +114,7 @@ async def test_a_hand_unlinks_and_mail_respects_it(scene: Scene) -> None:
 async def test_a_link_points_at_the_decision_that_made_it(scene: Scene) -> None:
     await scene.know(*CLIENT)
     await scene.arrive(letter("a@x", sender=STRANGER))
-    (line,) = await scene.house.link("anna", [1], DEAL_61)
+    (line,) = await changes.link(scene.house, "anna", [1], DEAL_61)
     await scene.arrive(letter("b@x", refers=["a@x"], date=hours(1)), first_uid=2)
 
     thread = await scene.thread()
@@ -127,7 +128,7 @@ async def test_what_is_not_linked_cannot_be_unlinked_and_leaves_no_tombstone(sce
 
     for ref in (DEAL_62, DORA_4):
         with pytest.raises(Refused, match=f"not linked to {ref}"):
-            await scene.house.unlink("anna", [1], ref)
+            await changes.unlink(scene.house, "anna", [1], ref)
 
     assert await scene.count("tombstone") == 0
 
@@ -145,17 +146,17 @@ async def test_what_cannot_be_chosen(scene: Scene, item: str, why: str) -> None:
     await scene.arrive(letter("a@x"))
 
     with pytest.raises(Refused, match=why):
-        await scene.house.link("anna", [1], ItemRef.parse(item))
+        await changes.link(scene.house, "anna", [1], ItemRef.parse(item))
 
 
 async def test_a_converted_lead_means_its_deal(scene: Scene) -> None:
     await scene.know(*CLIENT, LEAD, OTHER_DEAL | {"converted_from": "abc-1"})
     await scene.arrive(letter("a@x", sender=STRANGER))
 
-    await scene.house.link("anna", [1], ItemRef.parse("lead:ABC-1"))
+    await changes.link(scene.house, "anna", [1], ItemRef.parse("lead:ABC-1"))
     assert slot(await scene.thread()) == "deal:62"
 
-    await scene.house.unlink("anna", [1], ItemRef.parse("lead:abc-1"))
+    await changes.unlink(scene.house, "anna", [1], ItemRef.parse("lead:abc-1"))
     assert slot(await scene.thread()) is None
 
 
@@ -164,7 +165,7 @@ async def test_a_person_that_a_hand_adds_may_fill_the_slot(either: Scene) -> Non
     await either.know(*CLIENT)
     await either.arrive(letter("a@x", sender=STRANGER), letter("b@x", sender=STRANGER, refers=["a@x"], date=hours(1)))
 
-    await either.house.link("anna", [1], CARLA_3)
+    await changes.link(either.house, "anna", [1], CARLA_3)
 
     thread = await either.thread()
     assert (people(thread), slot(thread), thread.reason) == (
@@ -176,7 +177,7 @@ async def test_a_tombstone_keeps_the_directory_and_later_mail_away(either: Scene
     """L18: L3 to L6 respect it."""
     await either.know(*CLIENT)
     await either.arrive(letter("a@x"))
-    await either.house.unlink("anna", [1], CARLA_3)
+    await changes.unlink(either.house, "anna", [1], CARLA_3)
 
     await either.know({"kind": "person", "id": "3", "addresses": [CARLA, "carla@home.example"]})
     await either.arrive(letter("b@x", refers=["a@x"], date=hours(1)), first_uid=2)
@@ -187,9 +188,9 @@ async def test_a_tombstone_keeps_the_directory_and_later_mail_away(either: Scene
 async def test_linking_again_lifts_the_tombstone(scene: Scene) -> None:
     await scene.know(*CLIENT)
     await scene.arrive(letter("a@x"))
-    await scene.house.unlink("anna", [1], CARLA_3)
+    await changes.unlink(scene.house, "anna", [1], CARLA_3)
 
-    await scene.house.link("anna", [1], CARLA_3)
+    await changes.link(scene.house, "anna", [1], CARLA_3)
 
     assert (people(await scene.thread()), await scene.count("tombstone")) == (["person:3", "organization:7"], 0)
 
@@ -200,11 +201,11 @@ async def test_in_a_merge_the_later_act_of_a_hand_holds(either: Scene, unlinked_
     await either.know(*CLIENT)
     await either.arrive(letter("a@x"), letter("b@x", date=hours(1)))
     if unlinked_last:
-        await either.house.link("anna", [1], CARLA_3)
-        await either.house.unlink("anna", [2], CARLA_3)
+        await changes.link(either.house, "anna", [1], CARLA_3)
+        await changes.unlink(either.house, "anna", [2], CARLA_3)
     else:
-        await either.house.unlink("anna", [2], CARLA_3)
-        await either.house.link("anna", [1], CARLA_3)
+        await changes.unlink(either.house, "anna", [2], CARLA_3)
+        await changes.link(either.house, "anna", [1], CARLA_3)
 
     await either.arrive(letter("c@x", sender=STRANGER, refers=["a@x", "b@x"], date=hours(2)), first_uid=3)
 
@@ -217,8 +218,8 @@ async def test_a_hand_that_linked_wins_over_one_that_unlinked(scene: Scene) -> N
     """L21: a hand that unlinked counts as by hand, after one that linked."""
     await scene.know(*CLIENT, OTHER_DEAL)
     await scene.arrive(letter("a@x"), letter("b@x", date=hours(1)))
-    await scene.house.link("anna", [1, 2], DEAL_62)
-    await scene.house.unlink("anna", [1], DEAL_62)
+    await changes.link(scene.house, "anna", [1, 2], DEAL_62)
+    await changes.unlink(scene.house, "anna", [1], DEAL_62)
 
     await scene.arrive(letter("c@x", refers=["a@x", "b@x"], date=hours(2)), first_uid=3)
 
@@ -233,7 +234,7 @@ async def test_slot_lost_in_merge_holds_until_a_hand_settles_the_slot(scene: Sce
     await scene.arrive(letter("d@x", refers=["c@x"], date=hours(3)), first_uid=4)
     assert (await scene.thread()).flags == ("slot_lost_in_merge",)
 
-    await scene.house.link("anna", [1], DEAL_61)
+    await changes.link(scene.house, "anna", [1], DEAL_61)
 
     assert (await scene.thread()).flags == ()
 
@@ -243,6 +244,6 @@ async def test_a_number_from_before_a_merge_keeps_working(scene: Scene) -> None:
     await scene.arrive(letter("a@x"), letter("b@x", date=hours(1)))
     await scene.arrive(letter("c@x", refers=["a@x", "b@x"], date=hours(2)), first_uid=3)
 
-    lines = await scene.house.link("anna", [2, 1, 1], DEAL_61)
+    lines = await changes.link(scene.house, "anna", [2, 1, 1], DEAL_61)
 
     assert [line["thread"] for line in lines] == [1]

@@ -21,6 +21,7 @@ from ingest.scene import (
     slot,
 )
 from maillinkd.directory.item import ItemRef
+from maillinkd.ingest import changes
 from maillinkd.ingest.hand import NotPermitted, Refused
 from maillinkd.ingest.propose import Proposal, unambiguous
 
@@ -33,7 +34,7 @@ QUIETLY: Callable[[int], None] = lambda _: None  # noqa: E731
 
 
 async def proposed(scene: Scene, item: str | None = None, owner: str | None = None) -> list[tuple[str, int]]:
-    found = await scene.house.propose(ItemRef.parse(item) if item else None, owner)
+    found = await changes.proposals(scene.house, ItemRef.parse(item) if item else None, owner)
     return [(str(each.item), each.thread) for each in found]
 
 
@@ -45,7 +46,7 @@ async def test_older_threads_of_the_person_are_proposed_the_oldest_first(either:
         letter("dora@x", sender=DORA),
         letter("nobody@x", sender=STRANGER),
     )
-    await either.house.file(batch(fetched(9, letter("young@x", date=hours(720)), hours(720))))
+    await either.synced.file(batch(fetched(9, letter("young@x", date=hours(720)), hours(720))))
 
     assert await proposed(either, "deal:61") == await proposed(either)
     threads = [await either.thread_of(id_) for id_ in ("a@x", "b@x")]
@@ -82,7 +83,7 @@ async def test_a_converted_lead_means_its_deal(scene: Scene) -> None:
 async def test_what_was_settled_since_is_proposed_no_more(scene: Scene) -> None:
     await scene.know(*CLIENT[:2], LATE, OTHER_DEAL | {"status": "won"})
     await scene.arrive(letter("a@x"), letter("b@x", date=hours(1)))
-    await scene.house.link("anna", [1], DEAL_62)
+    await changes.link(scene.house, "anna", [1], DEAL_62)
 
     assert await proposed(scene, "deal:61") == [("deal:61", 2)]
 
@@ -141,26 +142,26 @@ def test_a_thread_that_is_proposed_for_two_items_is_unclear() -> None:
 async def test_proposed_threads_are_linked_by_hand_as_one_batch_that_undo_takes_back(
     either: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maillinkd.ingest.house.DECIDE_CHUNK", 1)
+    monkeypatch.setattr("maillinkd.ingest.changes.DECIDE_CHUNK", 1)
     await either.know(*CLIENT[:2], LATE)
     await either.arrive(letter("a@x"), letter("b@x", date=hours(1)))
     before = await either.threads()
 
-    lines = await either.house.link_proposed("anna", {1: DEAL_61, 2: DEAL_61}, QUIETLY)
+    lines = await changes.link_proposed(either.house, "anna", {1: DEAL_61, 2: DEAL_61}, QUIETLY)
 
     assert [(line["thread"], line["slot"], line["reason"], line["batch"]) for line in lines] == [
         (1, "deal:61", "manual_link_kept", 1), (2, "deal:61", "manual_link_kept", 1),
     ]  # fmt: skip
-    await either.house.undo("anna", 1, QUIETLY)
+    await changes.undo_batch(either.house, "anna", 1, QUIETLY)
     assert await either.threads() == before
 
 
 async def test_a_thread_that_was_decided_meanwhile_is_not_linked(scene: Scene) -> None:
     await scene.know(*CLIENT[:2], LATE, OTHER_DEAL | {"status": "won"})
     await scene.arrive(letter("a@x"), letter("b@x", date=hours(1)))
-    await scene.house.link("anna", [1], DEAL_62)
+    await changes.link(scene.house, "anna", [1], DEAL_62)
 
-    lines = await scene.house.link_proposed("anna", {1: DEAL_61, 2: DEAL_61}, QUIETLY)
+    lines = await changes.link_proposed(scene.house, "anna", {1: DEAL_61, 2: DEAL_61}, QUIETLY)
 
     assert [line["thread"] for line in lines] == [2]
     assert [slot(view) for view in await scene.threads()] == ["deal:62", "deal:61"]
@@ -168,12 +169,12 @@ async def test_a_thread_that_was_decided_meanwhile_is_not_linked(scene: Scene) -
 
 async def test_who_may_not_change_one_of_them_links_none(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """L17."""
-    monkeypatch.setattr("maillinkd.ingest.house.DECIDE_CHUNK", 1)
+    monkeypatch.setattr("maillinkd.ingest.changes.DECIDE_CHUNK", 1)
     await scene.know(*CLIENT[:2], LATE)
     await scene.arrive(letter("a@x"))
     await scene.arrive(letter("b@x"), mailbox="ben")
 
     with pytest.raises(NotPermitted, match="thread 2: it is ben's"):
-        await scene.house.link_proposed("anna", {1: DEAL_61, 2: DEAL_61}, QUIETLY)
+        await changes.link_proposed(scene.house, "anna", {1: DEAL_61, 2: DEAL_61}, QUIETLY)
 
     assert [slot(view) for view in await scene.threads()] == [None, None]

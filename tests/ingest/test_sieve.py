@@ -6,8 +6,9 @@ import pytest
 from sqlalchemy import select
 
 from ingest.scene import ANNA, CARLA, CLIENT, DORA, Scene, batch, fetched, hours, letter, office_with, slot
+from maillinkd.ingest import imports
 from maillinkd.ingest.office import Office
-from maillinkd.ingest.sieve import Filtered, left_out, without_body
+from maillinkd.ingest.sieve import Filtered, because, left_out, without_body
 from maillinkd.mail.message import Message, parse
 from maillinkd.store import schema
 
@@ -44,6 +45,25 @@ async def dispositions(scene: Scene) -> dict[tuple[int, int], str]:
 )
 def test_who_is_blocked(block: list[str], author: str, expected: Filtered | None) -> None:
     assert left_out(office(block=block), "anna", message(letter("a@x", sender=author))) is expected
+
+
+@pytest.mark.parametrize(
+    ("block", "author", "entry"),
+    [
+        (["@other.example", "Carla@Client.Example"], CARLA, "carla@client.example"),
+        (["@client.example"], "x@news.client.example", "@client.example"),
+    ],
+)
+def test_the_entry_that_blocks_is_named(block: list[str], author: str, entry: str) -> None:
+    mail = message(letter("a@x", sender=author))
+
+    assert because(office(block=block), "anna", mail, Filtered.BLOCKED) == [entry]
+
+
+def test_the_field_that_makes_it_bulk_is_named() -> None:
+    assert because(office(bulk="ignore"), "anna", message(NEWS + letter("a@x")), Filtered.BULK) == [
+        "List-Id: <news.client.example>"
+    ]
 
 
 def test_recipients_are_not_blocked() -> None:
@@ -87,7 +107,7 @@ async def test_what_is_left_out_has_its_reason_and_opens_no_thread(either: Scene
 
     assert await dispositions(either) == {(1, 1): "stored", (1, 2): "filtered:bulk", (1, 3): "filtered:blocked"}
     assert [(await either.thread()).message_ids, slot(await either.thread())] == [("<a@x>",), "deal:61"]
-    assert await either.house.known_uids("anna", "INBOX", 1, 1, 9) == {1, 2, 3}
+    assert await either.synced.known_uids("anna", "INBOX", 1, 1, 9) == {1, 2, 3}
     assert (await either.cursor()).top == 3  # type: ignore[union-attr]
 
 
@@ -104,7 +124,7 @@ async def test_with_bulk_as_metadata_the_body_is_not_kept(scene: Scene) -> None:
     scene.house.office = office(bulk="metadata")
     mails = (letter("a@x"), NEWS + letter("b@x"))
 
-    await scene.house.file(batch(*(fetched(uid, raw, full=True) for uid, raw in enumerate(mails, 1))))
+    await scene.synced.file(batch(*(fetched(uid, raw, full=True) for uid, raw in enumerate(mails, 1))))
 
     assert await dispositions(scene) == {(1, 1): "stored", (1, 2): "stored"}
     assert await scene.count("raw_message") == 1
@@ -114,7 +134,7 @@ async def test_what_was_left_out_is_left_out_after_a_new_uidvalidity_too(scene: 
     scene.house.office = office(bulk="ignore")
     await scene.arrive(NEWS + letter("a@x"))
 
-    await scene.house.file(batch(fetched(7, NEWS + letter("a@x")), uidvalidity=2))
+    await scene.synced.file(batch(fetched(7, NEWS + letter("a@x")), uidvalidity=2))
 
     assert (await dispositions(scene))[2, 7] == "filtered:bulk"
     assert await scene.threads() == []
@@ -124,7 +144,7 @@ async def test_what_is_stored_stays_whatever_is_left_out_later(scene: Scene) -> 
     await scene.arrive(NEWS + letter("a@x"), letter("b@x", sender=DORA))
     scene.house.office = office(bulk="ignore", block=[DORA])
 
-    await scene.house.file(
+    await scene.synced.file(
         batch(fetched(7, NEWS + letter("a@x")), fetched(8, letter("b@x", sender=DORA)), uidvalidity=2)
     )
     await scene.arrive(NEWS + letter("c@x"), first_uid=3)
@@ -138,7 +158,7 @@ async def test_imported_mail_is_left_out_and_counted(scene: Scene) -> None:
     scene.house.office = office(bulk="ignore", block=[DORA])
     mails = [letter("a@x"), NEWS + letter("b@x"), NEWS + letter("c@x"), letter("d@x", sender=DORA)]
 
-    summary = await scene.house.import_mail("anna", ((raw, None) for raw in mails), lambda _: None)
+    summary = await imports.import_mail(scene.house, "anna", ((raw, None) for raw in mails), lambda _: None)
 
     assert (summary.read, summary.new, dict(summary.filtered)) == (4, 1, {"bulk": 2, "blocked": 1})
 

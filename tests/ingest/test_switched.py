@@ -2,9 +2,24 @@
 
 import pytest
 
-from ingest.scene import CLIENT, DEAL, OTHER_DEAL, Scene, batch, fetched, hours, letter, office_with, people, slot
+from ingest.scene import (
+    CLIENT,
+    DEAL,
+    DORA,
+    OTHER_DEAL,
+    Scene,
+    batch,
+    fetched,
+    hours,
+    letter,
+    office_with,
+    people,
+    slot,
+)
 from maillinkd.directory.item import ItemRef
+from maillinkd.ingest import changes
 from maillinkd.ingest.office import Office
+from maillinkd.store import schema
 
 TWO_BOXES = {"anna": {"auto_link": False}, "anna2": {"auto_link": True}}
 FIRST = letter("a@x")
@@ -40,7 +55,7 @@ async def test_which_mailbox_was_read_first_does_not_matter(scene: Scene, first_
     mails = (FIRST, letter("b@x", sender="dora@client.example", refers=["a@x"], date=hours(1)))
     for mailbox in ("anna", "anna2"):
         messages = [fetched(uid, raw) for uid, raw in enumerate(mails, start=1)]
-        await scene.house.file(batch(*messages, mailbox=mailbox, first_sync=first_sync))
+        await scene.synced.file(batch(*messages, mailbox=mailbox, first_sync=first_sync))
 
     thread = await scene.thread()
     assert (slot(thread), thread.reason) == ("deal:61", "kept_existing_link")
@@ -99,7 +114,7 @@ async def test_what_a_hand_had_settled_stays(scene: Scene) -> None:
     scene.house.office = office(policy=policy)
     await scene.know(*CLIENT, OTHER_DEAL)
     await scene.arrive(FIRST)
-    await scene.house.link("anna", [1], ItemRef.parse("deal:61"))
+    await changes.link(scene.house, "anna", [1], ItemRef.parse("deal:61"))
     await scene.know(DEAL | {"status": "won"})
 
     await scene.arrive(FIRST, mailbox="anna2")
@@ -109,3 +124,62 @@ async def test_what_a_hand_had_settled_stays(scene: Scene) -> None:
         "deal:61", "manual_link_kept", ["person:3", "organization:7"],
     )  # fmt: skip
     assert [each.flags for each in await scene.messages()] == [()]
+
+
+DORA_TOO = (
+    {"kind": "person", "id": "4", "title": "Dora", "addresses": [DORA]},
+    OTHER_DEAL | {"person": "4"},
+)
+FROM_DORA = letter("b@x", sender=DORA, refers=["a@x"], date=hours(1))
+
+
+async def test_what_turns_up_is_asked_about_from_the_first_message_on_also_when_more_comes_with_it(
+    scene: Scene,
+) -> None:
+    """L26: Dora's deal was none of the thread's when its first message came."""
+    scene.house.office = office()
+    await scene.know(*CLIENT, *DORA_TOO)
+    await scene.arrive(FIRST)
+    before = await scene.count("decision")
+
+    await scene.arrive(FIRST, FROM_DORA, mailbox="anna2")
+
+    thread = await scene.thread()
+    assert (slot(thread), thread.reason) == ("deal:61", "kept_existing_link")
+    assert await scene.count("decision") == before + 1
+
+
+@pytest.mark.parametrize("size", [2, 100])
+async def test_an_import_asks_from_the_first_message_on_whatever_its_chunks(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("maillinkd.ingest.house.CHUNK", size)
+    monkeypatch.setattr("maillinkd.ingest.house.SHARED_CHUNK", size)
+    scene.house.office = office()
+    await scene.know(*CLIENT, *DORA_TOO)
+    await scene.arrive(FIRST)
+
+    await scene.bring([FIRST, FROM_DORA, letter("other@x", date=hours(9))], mailbox="anna2")
+
+    thread = await scene.thread_of("a@x")
+    assert (slot(thread), thread.reason) == ("deal:61", "kept_existing_link")
+    assert await scene.count("message", schema.message.c.undecided) == 0
+
+
+@pytest.mark.parametrize("size", [1, 100])
+async def test_an_import_in_which_the_reply_stands_first(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Row 6, L26: also where it is filed before the message that turns up."""
+    monkeypatch.setattr("maillinkd.ingest.house.CHUNK", size)
+    monkeypatch.setattr("maillinkd.ingest.house.SHARED_CHUNK", size)
+    scene.house.office = office_with(mailboxes={"anna": {"auto_link": False}})
+    dora = {"kind": "person", "id": "4", "title": "Dora", "addresses": [DORA]}
+    await scene.know(*CLIENT, dora, OTHER_DEAL | {"person": "4"})
+    first, reply = letter("a@x"), letter("b@x", sender=DORA, refers=["a@x"], date=hours(1))
+    await scene.arrive(first)
+
+    await scene.bring([reply, first, letter("other@x", date=hours(9))], mailbox="anna2")
+
+    thread = await scene.thread_of("a@x")
+    assert (slot(thread), thread.reason) == ("deal:61", "kept_existing_link")

@@ -33,6 +33,7 @@ from ingest.scene import (
 )
 from maillinkd.cli.threads import thread_line
 from maillinkd.directory.item import ItemRef
+from maillinkd.ingest import changes
 from maillinkd.ingest.filing import Arrival, Order, file_messages
 from maillinkd.ingest.hand import NotPermitted, Refused
 from maillinkd.ingest.undo import Undone
@@ -67,11 +68,11 @@ async def kept(scene: Scene) -> list[tuple[Any, ...]]:
 
 
 async def undo(scene: Scene, number: int, user: str = "boss") -> Undone:
-    return await scene.house.undo(user, number, QUIETLY)
+    return await changes.undo_batch(scene.house, user, number, QUIETLY)
 
 
 async def decide(scene: Scene) -> list[Json]:
-    return await scene.house.decide(since=None, item=None, dry_run=False, progress=QUIETLY)
+    return await changes.decide(scene.house, since=None, item=None, dry_run=False, progress=QUIETLY)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ async def test_every_change_by_hand_can_be_taken_back(either: Scene, what: str, 
     await either.know(*CLIENT, OTHER_DEAL | {"status": "won"}, DORA_OF_THE_SHOP)
     await either.arrive(letter("a@x"))
     before = await shown(either), await kept(either)
-    (line,) = await getattr(either.house, what)("anna", [1], ref)
+    (line,) = await getattr(changes, what)(either.house, "anna", [1], ref)
 
     undone = await undo(either, line["batch"], "anna")
 
@@ -103,7 +104,7 @@ async def test_an_undo_can_be_undone(either: Scene) -> None:
     await either.know(*CLIENT, OTHER_DEAL)
     await either.arrive(letter("a@x"), letter("b@x", date=hours(1)))
     before = await shown(either)
-    await either.house.link("anna", [1, 2], DEAL_62)
+    await changes.link(either.house, "anna", [1, 2], DEAL_62)
     linked = await shown(either), await kept(either)
 
     await undo(either, 1)
@@ -118,8 +119,8 @@ async def test_batches_are_taken_back_the_latest_first(scene: Scene) -> None:
     await scene.know(*CLIENT, OTHER_DEAL)
     await scene.arrive(letter("a@x"))
     before = await shown(scene), await kept(scene)
-    await scene.house.unlink("anna", [1], CARLA_3)
-    await scene.house.link("anna", [1], DEAL_62)
+    await changes.unlink(scene.house, "anna", [1], CARLA_3)
+    await changes.link(scene.house, "anna", [1], DEAL_62)
 
     (left,) = (await undo(scene, 1)).left
     assert (left.thread, left.decision) == (1, 3)
@@ -140,11 +141,11 @@ async def test_what_a_hand_had_unlinked_is_unlinked_again(scene: Scene) -> None:
     """Row 2, and tombstones with the numbers of their decisions."""
     await scene.know(*CLIENT, OTHER_DEAL | {"status": "won"})
     await scene.arrive(letter("a@x"))
-    await scene.house.unlink("anna", [1], DEAL_61)
-    await scene.house.unlink("anna", [1], CARLA_3)
+    await changes.unlink(scene.house, "anna", [1], DEAL_61)
+    await changes.unlink(scene.house, "anna", [1], CARLA_3)
     before = await shown(scene), await kept(scene)
-    await scene.house.link("anna", [1], CARLA_3)
-    await scene.house.link("anna", [1], DEAL_62)
+    await changes.link(scene.house, "anna", [1], CARLA_3)
+    await changes.link(scene.house, "anna", [1], DEAL_62)
 
     await undo(scene, 4)
     await undo(scene, 3)
@@ -160,7 +161,7 @@ async def test_what_a_merge_had_dropped_waits_for_a_hand_again(scene: Scene) -> 
     await scene.arrive(letter("c@x", refers=["a@x", "b@x"], date=hours(2)), first_uid=3)
     before = await shown(scene)
     assert before[0]["flags"] == ("slot_lost_in_merge",)
-    await scene.house.link("anna", [1], DEAL_62)
+    await changes.link(scene.house, "anna", [1], DEAL_62)
     assert (await scene.thread()).flags == ()
 
     await undo(scene, 1)
@@ -172,7 +173,7 @@ async def test_a_smart_bcc_link_is_one_again(scene: Scene) -> None:
     await scene.know(*CLIENT, OTHER_DEAL)
     await scene.deliver(received(letter("a@x", sender="anna@ourco.example", to=CARLA), bcc("deal62")))
     before = await shown(scene), await kept(scene)
-    await scene.house.link("anna", [1], DEAL_61)
+    await changes.link(scene.house, "anna", [1], DEAL_61)
 
     await undo(scene, 1)
 
@@ -221,7 +222,7 @@ async def a_merge(scene: Scene) -> None:
 
 
 async def a_hand(scene: Scene) -> None:
-    await scene.house.link("boss", [1], DEAL_61)
+    await changes.link(scene.house, "boss", [1], DEAL_61)
 
 
 async def a_decide(scene: Scene) -> None:
@@ -243,7 +244,7 @@ async def test_a_thread_that_was_decided_later_is_left_and_the_others_are_not(
     await either.know(*CLIENT, OTHER_DEAL)
     await either.arrive(letter("a@x"), letter("b@x", date=hours(1)), letter("z@x", date=hours(1.5)))
     before = await shown(either)
-    await either.house.link("anna", [1, 2], DEAL_62)
+    await changes.link(either.house, "anna", [1, 2], DEAL_62)
     await later(either)
     newest = either.told[-1]["decision"]
     after = await shown(either)
@@ -263,7 +264,7 @@ async def test_both_threads_of_a_later_merge_are_left(scene: Scene) -> None:
     """The number that went up in the other one is followed."""
     await scene.know(*CLIENT, OTHER_DEAL)
     await scene.arrive(letter("a@x"), letter("b@x", date=hours(1)))
-    await scene.house.link("anna", [1, 2], DEAL_62)
+    await changes.link(scene.house, "anna", [1, 2], DEAL_62)
     await scene.arrive(letter("c@x", refers=["a@x", "b@x"], date=hours(2)), first_uid=9)
     before = await shown(scene), await scene.count("batch")
 
@@ -277,7 +278,7 @@ async def test_both_threads_of_a_later_merge_are_left(scene: Scene) -> None:
 async def test_decide_since_stands_in_the_way(scene: Scene) -> None:
     await scene.know(*CLIENT, DORA_OF_THE_SHOP)
     await scene.arrive(letter("a@x", sender=STRANGER))
-    await scene.house.link("anna", [1], DORA_4)
+    await changes.link(scene.house, "anna", [1], DORA_4)
     await a_decide(scene)
     await scene.know(OTHER_DEAL | {"person": "4"})
     (line,) = await decide(scene)
@@ -290,7 +291,7 @@ async def test_decide_since_stands_in_the_way(scene: Scene) -> None:
 async def test_mail_that_is_not_decided_yet_stands_in_the_way(scene: Scene) -> None:
     await scene.know(*CLIENT, OTHER_DEAL)
     await scene.arrive(letter("a@x"))
-    await scene.house.link("anna", [1], DEAL_62)
+    await changes.link(scene.house, "anna", [1], DEAL_62)
     await place_only(scene, letter("b@x", refers=["a@x"], date=hours(1)))
 
     (left,) = (await undo(scene, 1)).left
@@ -311,7 +312,7 @@ async def test_messages_that_a_hand_decided_first_are_decided_as_without_it(scen
     """A hand came before an import had decided its messages."""
     await scene.know(*CLIENT, OTHER_DEAL | {"status": "won"})
     await place_only(scene, letter("a@x"))
-    await scene.house.link("anna", [1], DEAL_62)
+    await changes.link(scene.house, "anna", [1], DEAL_62)
 
     await undo(scene, 1)
 
@@ -329,7 +330,7 @@ async def test_persons_follow_the_directory_as_it_is_now(either: Scene) -> None:
     """L6: the result does not depend on when a person became known."""
     await either.know(*CLIENT, OTHER_DEAL)
     await either.arrive(letter("a@x", to=["anna@ourco.example", DORA]))
-    await either.house.link("anna", [1], DEAL_62)
+    await changes.link(either.house, "anna", [1], DEAL_62)
     await either.know(DORA_OF_THE_SHOP)
 
     undone = await undo(either, 1)
@@ -343,7 +344,7 @@ async def test_a_lead_that_was_converted_since_comes_back_as_its_deal(scene: Sce
     """L10."""
     await scene.know(CLIENT[0], CLIENT[1], LEAD, OTHER_DEAL | {"status": "won"})
     await scene.arrive(letter("a@x"))
-    await scene.house.link("anna", [1], DEAL_62)
+    await changes.link(scene.house, "anna", [1], DEAL_62)
     await scene.know(DEAL | {"converted_from": "abc-1"})
 
     _, line = (await undo(scene, 1)).lines
@@ -357,8 +358,8 @@ async def test_a_deleted_item_comes_back_as_one_that_is_deleted(scene: Scene) ->
     """L11: an item that is deleted keeps its threads."""
     await scene.know(*CLIENT, OTHER_DEAL)
     await scene.arrive(letter("a@x"))
-    await scene.house.link("anna", [1], DEAL_61)
-    await scene.house.link("anna", [1], DEAL_62)
+    await changes.link(scene.house, "anna", [1], DEAL_61)
+    await changes.link(scene.house, "anna", [1], DEAL_62)
     await scene.know(DEAL | {"deleted": True})
 
     await undo(scene, 2)
@@ -386,7 +387,7 @@ async def test_what_is_refused_changes_nothing(
     await either.know(*CLIENT, OTHER_DEAL)
     await either.arrive(letter("a@x"))
     await either.arrive(letter("b@x"), mailbox="ben")
-    await either.house.link("boss", [1, 2], DEAL_62)
+    await changes.link(either.house, "boss", [1, 2], DEAL_62)
     await either.house.note_told()
     before = await either.counts(), await shown(either)
 
@@ -399,7 +400,7 @@ async def test_what_is_refused_changes_nothing(
 async def test_facts_that_were_erased_cannot_be_restored(scene: Scene) -> None:
     await scene.know(*CLIENT, OTHER_DEAL)
     await scene.arrive(letter("a@x"))
-    await scene.house.link("anna", [1], DEAL_62)
+    await changes.link(scene.house, "anna", [1], DEAL_62)
     async with scene.database.transaction() as connection:
         await connection.execute(update(schema.decision).where(schema.decision.c.id == 2).values(facts=None))
 
@@ -447,7 +448,7 @@ async def happens(scene: Scene, what: tuple[Any, ...], number: int) -> int | Non
     """Lets something happen. Returns the batch of what can be taken back."""
     match what:
         case ("mail", raw):
-            await scene.house.file(batch(fetched(number, raw)))
+            await scene.synced.file(batch(fetched(number, raw)))
         case ("items", item):
             await scene.know(item)
         case ("decide", policy):
@@ -458,7 +459,7 @@ async def happens(scene: Scene, what: tuple[Any, ...], number: int) -> int | Non
             threads = [view.id for view in await scene.threads()][:count]
             if threads:
                 try:
-                    return (await getattr(scene.house, command)("boss", threads, ref))[0]["batch"]  # type: ignore[no-any-return]
+                    return (await getattr(changes, command)(scene.house, "boss", threads, ref))[0]["batch"]  # type: ignore[no-any-return]
                 except Refused:
                     return None
     return None

@@ -1,30 +1,72 @@
 """Quarantine within its limits."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
-from ingest.scene import ANNA, CARLA, NOON, STRANGER, Scene, hours, letter, office_with, received
+from ingest.scene import (
+    ANNA,
+    CARLA,
+    NOON,
+    STRANGER,
+    Scene,
+    batch,
+    fetched,
+    hours,
+    letter,
+    office_with,
+    received,
+)
+from ingest.trouble import POISON, break_parse
 from maillinkd.ingest.upkeep import Upkeep
+from maillinkd.mail.delivery import Run
 from maillinkd.store import quarantine
 
 DAY = timedelta(days=1)
 
 
-def strange(id_: str, days: int = 0) -> object:
+def logs_of(lines: list[Any], event: str) -> list[Any]:
+    return [line for line in lines if line["event"] == event]
+
+
+def strange(id_: str, days: int = 0) -> Any:
     return received(letter(id_, sender=STRANGER, to=CARLA, text="x" * 2_000), at=NOON + days * DAY)
 
 
-async def test_what_is_too_old_is_dropped_with_a_line_and_the_rest_stays(either: Scene) -> None:
+async def test_what_was_held_for_too_long_is_dropped_with_a_line_and_the_rest_stays(either: Scene) -> None:
+    """However old the mail itself is."""
     either.house.office = office_with(quarantine={"keep_days": 10})
-    await either.deliver(strange("old@x"), strange("young@x", days=2))
+    await either.deliver(strange("old@x"))
+    then = datetime.now(UTC)
+    await either.deliver(strange("young@x", days=-365))
 
     with capture_logs() as logs:
-        await Upkeep(either.house).look(NOON + 11 * DAY)
+        await Upkeep(either.house).look(then)
+        assert logs_of(logs, "quarantine dropped old mail") == []
+        await Upkeep(either.house).look(then + 10 * DAY)
 
     assert [held.message_id for held in await either.held()] == ["<young@x>"]
-    (line,) = [each for each in logs if each["event"] == "quarantine dropped old mail"]
+    (line,) = logs_of(logs, "quarantine dropped old mail")
     assert (line["older_than_days"], line["reasons"]) == (10, {"smart_bcc_unknown_sender": 1})
+
+
+async def test_an_old_mail_of_a_first_sync_that_cannot_be_read_is_kept(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And once it is dropped, its UID is accounted for as dropped."""
+    break_parse(monkeypatch)
+    await scene.synced.file(batch(fetched(1, letter(POISON), NOON - 3650 * DAY), first_sync=True))
+    upkeep = Upkeep(scene.house)
+
+    await upkeep.tidy(datetime.now(UTC) + 89 * DAY)
+    assert len(await scene.held()) == 1
+    assert await scene.synced.runs("anna", "INBOX", 1, 1, 1) == [Run(1, 1, "quarantined")]
+
+    await upkeep.tidy(datetime.now(UTC) + 91 * DAY)
+    assert await scene.held() == []
+    assert await scene.synced.runs("anna", "INBOX", 1, 1, 1) == [Run(1, 1, "filtered:quarantine_dropped")]
 
 
 async def test_nothing_is_too_old_where_it_is_kept_for_ever(scene: Scene) -> None:
@@ -46,7 +88,7 @@ async def test_once_a_day_one_process_tells_what_is_held(either: Scene) -> None:
 
     async with either.database.reading() as connection:
         size = await quarantine.size(connection)
-    lines = [each for each in logs if each["event"] == "quarantine holds"]
+    lines = logs_of(logs, "quarantine holds")
     expected = {"mails": 2, "bytes": size, "reasons": {"smart_bcc_unknown_sender": 2}}
     assert [{name: line[name] for name in expected} for line in lines] == [expected] * 2
 

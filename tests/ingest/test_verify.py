@@ -26,6 +26,7 @@ from ingest.scene import (
     received,
 )  # fmt: skip
 from maillinkd.directory.item import ItemRef
+from maillinkd.ingest import changes
 from maillinkd.ingest import verify as verification
 from maillinkd.ingest.verify import size, verify
 from maillinkd.linker import versions
@@ -53,11 +54,11 @@ async def play(scene: Scene) -> None:
     await scene.know(ORGANIZATION, PERSON)
     await scene.arrive(letter("a@x"))
     await scene.know(DEAL)
-    await house.decide(since=None, item=None, dry_run=False, progress=lambda _: None)
+    await changes.decide(house, since=None, item=None, dry_run=False, progress=lambda _: None)
     await scene.arrive(letter("b@x", refers=["a@x"], sender=STRANGER, date=hours(1)), first_uid=2)
-    await house.file(batch(fetched(3, letter("old@x", date=hours(-1))), first_sync=True))
-    await house.link("anna", [1], ItemRef.parse("deal:61"))
-    await house.unlink("anna", [1], ItemRef.parse("person:3"))
+    await scene.synced.file(batch(fetched(3, letter("old@x", date=hours(-1))), first_sync=True))
+    await changes.link(house, "anna", [1], ItemRef.parse("deal:61"))
+    await changes.unlink(house, "anna", [1], ItemRef.parse("person:3"))
     await scene.arrive(letter("c@x", date=hours(2)), letter("d@x", date=hours(3)), first_uid=4)
     await scene.arrive(letter("e@x", refers=["c@x", "d@x"], date=hours(4)), first_uid=6)
     by_bcc = letter("f@x", sender="anna@ourco.example", to=DORA, date=hours(5))
@@ -82,9 +83,9 @@ async def test_every_kind_of_decision_is_made_again(either: Scene) -> None:
 async def test_what_was_undone_is_what_stood_before(scene: Scene) -> None:
     await scene.know(*CLIENT, OTHER_DEAL)
     await scene.arrive(letter("a@x"))
-    (line,) = await scene.house.link("anna", [1], ItemRef.parse("deal:62"))
+    (line,) = await changes.link(scene.house, "anna", [1], ItemRef.parse("deal:62"))
 
-    await scene.house.undo("anna", line["batch"], lambda _: None)
+    await changes.undo_batch(scene.house, "anna", line["batch"], lambda _: None)
 
     assert await found(scene.database) == []
     newest = await last_decision(scene.database)
@@ -269,6 +270,17 @@ async def test_the_directory_repeats_what_stood_before(three: Scene) -> None:
 
     (problem,) = told
     assert "its reason is no_item; its facts lead to linked_single_open_item" in problem
+
+
+@pytest.mark.parametrize("damage", ["line = '['", "line = '{}'", "facts = x'00'", """line = '{"undoes"\\:4}'"""])
+async def test_what_is_damaged_stops_nobody_who_repeats_it(three: Scene, damage: str) -> None:
+    """A decision of the directory repeats the one before it, an undo the one that it takes back."""
+    await three.know(PERSON | {"addresses": []})
+    (line,) = await changes.link(three.house, "anna", [1], ItemRef.parse("deal:61"))
+    await changes.undo_batch(three.house, "anna", line["batch"], lambda _: None)
+    number = line["decision"]
+    for each in (1, 4, number):
+        assert await tampered(three.database, f"UPDATE decision SET {damage} WHERE id = {each}")
 
 
 async def test_an_older_version_is_checked_by_its_own_rules(three: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maillinkd.directory.item import ItemRef
-from maillinkd.linker.decision import EMPTY, Origin, Reason, Slot, Trigger
+from maillinkd.linker.decision import EMPTY, Flag, Origin, Reason, Slot, Trigger
 from maillinkd.linker.explain import Circumstances, Contact, Then, Trace, Way, Why, asked, case_of, contacts, ways
 from maillinkd.linker.policy import Policy
 from maillinkd.linker.rules import decide, decide_again
@@ -110,6 +110,35 @@ def test_a_withdrawn_link_is_told() -> None:
         "the link to deal:61 is withdrawn: it was added at 2026-03-05T09:00:00Z, the thread started at "
         "2026-03-01T10:00:00Z (L27)"
     )
+
+
+def test_a_slot_that_a_hand_emptied_is_told_from_one_that_was_empty() -> None:
+    by_hand = thread(deal(), slot=Slot(origin=Origin.HAND))
+    item = ItemRef.parse("deal:61")
+
+    def because(snapshot: Snapshot, emptied: ItemRef | None = None) -> str:
+        case = case_of(snapshot, emptied=emptied)
+        return asked(case, decide(snapshot).reason, Trigger.MANUAL)[0].because
+
+    assert because(by_hand, item) == "a hand had just unlinked deal:61"
+    assert because(by_hand) == "a hand had emptied the slot"
+    assert because(thread(deal())) == "the slot was empty"
+    assert because(thread(deal()), item) == (
+        "the slot was empty: a first sync asks again about what was linked automatically, deal:61"
+    )
+
+
+def test_a_conflict_is_why_row_3_is_not_asked() -> None:
+    """L16: of the message that came with it; later ones name no item."""
+    told = letter()._replace(marks=frozenset({Flag.SMART_BCC_CONFLICT}), new=True)
+    snapshot = thread(deal(), letters=(told,), slot=LINKED)
+    later = thread(deal(), letters=(told._replace(new=False), letter(minute=5)), slot=LINKED)
+
+    row = asked(case_of(snapshot), decide(snapshot).reason, Trigger.MESSAGE)[2]
+
+    arrived = f"<{told.message_id}> arrived at the address of another item"
+    assert (row.answer, row.because) == (None, f"{arrived}, but the slot holds deal:61 (smart_bcc_conflict)")
+    assert asked(case_of(later), decide(later).reason, Trigger.MESSAGE)[2].because.endswith(" names none")
 
 
 def test_strangers_are_told_apart() -> None:

@@ -50,11 +50,13 @@ class Mail:
     """The item whose Smart Bcc address it arrived at."""
     asks_row_3: ItemRef | None = None
     marks: set[Flag] = field(default_factory=set)
+    title: str = ""
+    """Its subject as it came."""
 
     @property
-    def order(self) -> tuple[datetime, str, int]:
-        """L26."""
-        return self.sent, self.id, self.number
+    def order(self) -> tuple[datetime, str, str, tuple[Participant, ...], int]:
+        """L26; two of one id by what tells them apart."""
+        return self.sent, self.id, self.title, self.people, self.number
 
     @property
     def sender(self) -> str:
@@ -110,6 +112,14 @@ def components(mails: Sequence[Mail]) -> list[set[str]]:
         touching = [each for each in found if each & ids]
         found = [each for each in found if not each & ids] + [ids.union(*touching)]
     return found
+
+
+def _of_both(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The longer one, then what the other has beside it; one that has nothing more changes nothing."""
+    if set(other) <= set(one):
+        return one
+    longer, shorter = (one, other) if (len(one), other) > (len(other), one) else (other, one)
+    return longer + tuple(each for each in shorter if each not in longer)
 
 
 class World:
@@ -296,6 +306,8 @@ class World:
                 twin = self._stored(scope, mail)
                 if twin is not None:
                     twin.mailboxes |= mail.mailboxes
+                    if self._takes_more(scope, twin, mail) and twin not in new:
+                        new.append(twin)
                     continue
                 self._join(scope, mail)
                 new.append(mail)
@@ -332,7 +344,10 @@ class World:
             mail.marks.add(Flag.SMART_BCC_UNKNOWN_ITEM)
         twin = self._stored(scope, mail)
         if twin is not None:
-            self._come_again(owner, scope, twin, mail.named)
+            if self._takes_more(scope, twin, mail):
+                twin.asks_row_3 = None
+                self._decide_alone(owner, scope, self._where(scope, twin), twin)
+            self._come_again(owner, scope, twin, mail)
         else:
             self._detach(scope, mail)
             self._decide_alone(owner, scope, self._join(scope, mail), mail)
@@ -342,23 +357,44 @@ class World:
     def _copy(self, owner: str, scope: Scope, mail: Mail, item: ItemRef) -> None:
         """L16 (c): a detached copy of its own, which a repeated delivery finds again."""
         own = f"{mail.id} for {item}"
-        if all(each.own != own for each in scope.mails):
+        if not self._is_filed_for(scope, mail, item):
             copy = Mail(
                 next(self._numbers), mail.id, own, mail.refers, mail.sent, mail.subject, mail.people,
                 detached=True, is_forward=mail.is_forward, named=item, asks_row_3=item,
-                marks={Flag.SMART_BCC_DUPLICATE},
+                marks={Flag.SMART_BCC_DUPLICATE}, title=mail.title,
             )  # fmt: skip
             self._decide_alone(owner, scope, self._join(scope, copy), copy)
 
-    def _come_again(self, owner: str, scope: Scope, twin: Mail, item: ItemRef | None) -> None:
-        """L16: a stored message, delivered again to another item's address."""
-        (thread,) = [each for each in scope.threads if twin in each.mails]
-        if item is None or item in (twin.named, thread.slot.item):
-            return
-        if thread.slot.item is not None:
-            twin.marks.add(Flag.SMART_BCC_CONFLICT)
-        twin.asks_row_3 = item if thread.slot.item is None else None
-        self._decide_alone(owner, scope, thread, twin)
+    def _is_filed_for(self, scope: Scope, mail: Mail, item: ItemRef) -> bool:
+        """Whether the mail or a copy of it is there for this item, or for the lead that it was."""
+        named = [each.named for each in scope.mails if each.id == mail.id and each.named is not None]
+        return any(item in (ref, self._item_meant(ref)) for ref in named)
+
+    def _come_again(self, owner: str, scope: Scope, twin: Mail, mail: Mail) -> None:
+        """L13, L16: a stored message, delivered again to another item's address, or to an unknown item's."""
+        thread = self._where(scope, twin)
+        item, marks = mail.named, mail.marks & {Flag.SMART_BCC_UNKNOWN_ITEM}
+        twin.asks_row_3 = None
+        if item is not None and item != thread.slot.item and not self._is_filed_for(scope, mail, item):
+            if thread.slot.item is None:
+                twin.asks_row_3 = item
+            else:
+                marks.add(Flag.SMART_BCC_CONFLICT)
+        if twin.asks_row_3 is not None or not marks <= twin.marks:
+            twin.marks |= marks
+            self._decide_alone(owner, scope, thread, twin)
+
+    def _where(self, scope: Scope, mail: Mail) -> Thread:
+        (thread,) = [each for each in scope.threads if mail in each.mails]
+        return thread
+
+    def _takes_more(self, scope: Scope, twin: Mail, mail: Mail) -> bool:
+        """T11: a copy may name people and references that the one which came first does not."""
+        if set(mail.people) <= set(twin.people) and set(mail.refers) <= set(twin.refers):
+            return False
+        twin.people, twin.refers = _of_both(twin.people, mail.people), _of_both(twin.refers, mail.refers)
+        self._unite(scope, twin)
+        return True
 
     def _decide_alone(self, owner: str, scope: Scope, thread: Thread, mail: Mail) -> None:
         snapshot = self.look(owner, scope, thread, [mail])
@@ -415,7 +451,8 @@ class World:
         subject = re.sub(r"(?i)^((re|fwd?):\s*)+", "", given.get("subject", "New roof"))
         number, id_ = next(self._numbers), given["id"]
         refers = [ref for ref in dict.fromkeys(refers) if ref != id_]  # threading.md T8
-        return Mail(number, id_, id_, tuple(refers), sent, subject, people, mailboxes)
+        title = given.get("subject", "New roof")
+        return Mail(number, id_, id_, tuple(refers), sent, subject, people, mailboxes, title=title)
 
     def _stored(self, scope: Scope, mail: Mail) -> Mail | None:
         """T11."""
@@ -424,11 +461,16 @@ class World:
 
     def _join(self, scope: Scope, mail: Mail) -> Thread:
         scope.mails.append(mail)
+        kept = self._unite(scope, mail)
+        kept.mails.append(mail)
+        return kept
+
+    def _unite(self, scope: Scope, mail: Mail) -> Thread:
+        """The threads that hang together with this mail, as one."""
         (part,) = [each for each in components(scope.mails) if mail.own in each]
         threads = [each for each in scope.threads if any(other.own in part for other in each.mails)]
         kept = self._merge(threads) if threads else Thread(next(self._numbers))
         scope.threads = [each for each in scope.threads if each not in threads] + [kept]
-        kept.mails.append(mail)
         return kept
 
     def _merge(self, threads: Sequence[Thread]) -> Thread:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maillinkd.mail.classes import FIELDS, Sign, signs
+from maillinkd.mail.classes import BORNE_BY, FIELDS, Sign, borne_by, signs
 from maillinkd.mail.message import FIELDS as FETCHED
 
 PLAIN = (
@@ -82,3 +82,16 @@ def test_what_it_looks_at_is_fetched() -> None:
 @given(st.lists(st.tuples(st.sampled_from(FIELDS), st.binary(max_size=60)), max_size=12))
 def test_no_header_breaks_it(fields: list[tuple[str, bytes]]) -> None:
     signs(b"".join(name.encode() + b": " + value + b"\r\n" for name, value in fields), OURS)
+
+
+def test_the_fields_that_say_it_are_shown_as_they_stand() -> None:
+    headers = PLAIN + b"List-Id: News\r\n <news.client.example>\r\nlist-post:\r\nPrecedence: bulk\r\n"
+
+    assert borne_by(headers) == ["List-Id: News <news.client.example>", "Precedence: bulk"]
+    assert borne_by(PLAIN) == []
+    assert borne_by(PLAIN + b"List-Id: <all.ourco.example>\r\n", OURS) == []
+
+
+def test_every_sign_is_read_from_fields() -> None:
+    assert BORNE_BY.keys() == set(Sign)
+    assert {name for names in BORNE_BY.values() for name in names} == set(FIELDS)

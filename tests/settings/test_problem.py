@@ -16,7 +16,11 @@ def test_an_error_tells_all_problems_a_line_each() -> None:
     [
         (("mailboxes", "anna", "port"), "mailboxes.anna.port"),
         (("mailboxes", "anna.k", "folders", 1), 'mailboxes."anna.k".folders[1]'),
-        (("users", "a\x1b[1m\u00e9"), 'users."a?[1m?"'),
+        (("users", "\u00fc"), 'users."\u00fc"'),
+        (("users", "\u4e2d \u6587"), 'users."\u4e2d \u6587"'),
+        (("users", 'a"b\\c'), 'users."a\\"b\\\\c"'),
+        (("users", "a\x1b[1m\u00e9\u202e"), 'users."a\\u001b[1m\u00e9\\u202e"'),
+        (("users", "\U000e0001\udcff"), 'users."\\U000e0001\\udcff"'),
         ((), ""),
     ],
 )

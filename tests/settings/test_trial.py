@@ -31,6 +31,29 @@ def test_the_rules_of_another_file_stand_in_the_place_of_the_configuration_s(
     assert configured.policy.chosen() == Policy(single_contact=True)
 
 
+@pytest.mark.parametrize(
+    ("today", "rules", "forwarded"),
+    [
+        ("", 'preset = "pipedrive-strict"', "off"),
+        ('preset = "pipedrive-strict"', "", "attached+inline"),
+        ('preset = "pipedrive-strict"', 'preset = "pipedrive-strict"', "off"),
+        ("", "", "attached+inline"),
+        ("", 'preset = "pipedrive-strict"\n[smart_bcc]\nforwarded = "attached"', "attached"),
+        ('[smart_bcc]\nforwarded = "attached"', 'preset = "pipedrive-strict"', "attached"),
+    ],
+)
+def test_a_preset_says_what_becomes_of_forwards(
+    write: Write, tmp_path: Path, today: str, rules: str, forwarded: str
+) -> None:
+    """Unless something was set beside it."""
+    path = tmp_path / "policy.toml"
+    path.write_text(f"[policy]\n{rules}\n")
+
+    tried = with_policy(load(write(f"{ANNA}[policy]\n{today}\n"), environ={}), path)
+
+    assert tried.smart_bcc.forwarded == forwarded
+
+
 def test_internal_domains_may_be_tried_too(configured: Settings, tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     path.write_text('[policy]\ninternal_domains = ["other.example"]\n')

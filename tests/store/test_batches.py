@@ -6,6 +6,7 @@ import pytest
 
 from ingest.scene import CLIENT, OTHER_DEAL, Scene, hours, letter
 from maillinkd.directory.item import ItemRef
+from maillinkd.ingest import changes
 from maillinkd.store import batches
 from maillinkd.store.batches import Later, Made
 from maillinkd.store.database import Database
@@ -21,14 +22,14 @@ async def scene(database: Database) -> Scene:
     await scene.know(*CLIENT, OTHER_DEAL)
     await scene.arrive(letter("a@x"), letter("b@x", date=hours(1)))
     await scene.arrive(letter("d@x"), mailbox="ben")
-    await scene.house.link("boss", [1, 2, 3], DEAL_62)
+    await changes.link(scene.house, "boss", [1, 2, 3], DEAL_62)
     await scene.arrive(letter("c@x", refers=["a@x", "b@x"], date=hours(2)), first_uid=3)
     return scene
 
 
 async def test_a_batch_and_what_came_later(scene: Scene) -> None:
-    await scene.house.undo("boss", 1, QUIETLY)
-    await scene.house.undo("boss", 2, QUIETLY)
+    await changes.undo_batch(scene.house, "boss", 1, QUIETLY)
+    await changes.undo_batch(scene.house, "boss", 2, QUIETLY)
 
     async with scene.database.reading() as connection:
         commands = [await batches.command_of(connection, number) for number in (1, 2, 3, 4)]

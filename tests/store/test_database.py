@@ -1,9 +1,12 @@
 """One writer at a time, durable when committed; what the world does wrong comes as TemporaryFailure."""
 
 import asyncio
+import errno
 import os
 import signal
+import socket
 import sqlite3
+import ssl
 import stat
 import subprocess
 import sys
@@ -21,7 +24,16 @@ from maillinkd.mail.delivery import DiskFailed, NoSpace, TemporaryFailure
 from maillinkd.store import database as databases
 from maillinkd.store.bulk import Insert
 from maillinkd.store.cursors import reports
-from maillinkd.store.database import CHUNK, Database, chunks, is_alive, open_database, upsert
+from maillinkd.store.database import (
+    CHUNK,
+    Database,
+    NoDatabase,
+    chunks,
+    copy_sqlite,
+    is_alive,
+    open_database,
+    upsert,
+)
 from maillinkd.store.schema import setting
 from maillinkd.store.upgrade import upgrade
 from system.postgres import PostgresServer
@@ -306,11 +318,107 @@ async def test_nobody_else_can_read_the_files(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "new" / "folder").stat().st_mode) == 0o700
 
 
-def test_a_file_that_cannot_be_made_is_an_oserror(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
+# -- what cannot be opened -------------------------------------------------------------------------------------
 
-    with pytest.raises(OSError, match="file"):
-        open_database(f"sqlite+aiosqlite:///{tmp_path}/file/mail.db")
+PLACE = "x.toml: database.url"
+
+
+@pytest.mark.parametrize(("path", "why"), [("file/mail.db", "File exists"), ("folder", "Is a directory")])
+def test_a_file_that_cannot_be_had_is_no_database(tmp_path: Path, path: str, why: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+
+    with pytest.raises(NoDatabase) as caught:
+        open_database(f"sqlite+aiosqlite:///{tmp_path}/{path}", PLACE)
+
+    expected = "expected a file and a folder that this user may read and write"
+    assert str(caught.value) == f"{PLACE}: {tmp_path}/{path} cannot be opened ({why}): {expected}"
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(errno.ENOSPC, NoSpace), (errno.EMFILE, TemporaryFailure), (errno.EROFS, NoDatabase)]
+)
+def test_what_may_pass_is_a_temporary_failure(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, number: int, expected: type[Exception]
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "open", fail)
+        with pytest.raises(expected, match=f"^{PLACE}: .* cannot be opened") as caught:
+            open_database(sqlite_url, PLACE)
+
+    assert type(caught.value) is expected
+
+
+async def test_a_file_that_is_no_database_is_left_as_it_is(sqlite_url: str, tmp_path: Path) -> None:
+    letter = b"Dear Sir or Madam, " * 500
+    (tmp_path / "mail.db").write_bytes(letter)
+    database = open_database(sqlite_url, PLACE)
+
+    for door in (database.reading, database.transaction):
+        with pytest.raises(NoDatabase) as caught:
+            await _enter(door)
+        assert str(caught.value) == (
+            f"{PLACE}: {tmp_path}/mail.db is no SQLite database: expected the file of one, or a name that is free"
+        )
+    await database.close()
+    assert (tmp_path / "mail.db").read_bytes() == letter
+
+
+@pytest.mark.parametrize("content", [b"Dear Sir or Madam, " * 500, None])
+def test_what_is_no_database_is_not_copied(tmp_path: Path, content: bytes | None) -> None:
+    source = tmp_path / "source"
+    source.mkdir() if content is None else source.write_bytes(content)
+
+    with pytest.raises(NoDatabase, match=f"^{PLACE}: {source} is no SQLite database"):
+        copy_sqlite(source, tmp_path / "target", PLACE)
+
+
+async def _enter(door: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+    async with door():
+        pass
+
+
+async def test_a_server_that_is_down_is_named_with_its_place() -> None:
+    database = open_database("postgresql+asyncpg://u:geheim@localhost:1/mail", PLACE)
+
+    for door in (database.reading, database.transaction):
+        with pytest.raises(TemporaryFailure) as caught:
+            await _enter(door)
+        assert str(caught.value) == (
+            f"{PLACE}: localhost:1 cannot be reached (Connection refused): "
+            "expected a PostgreSQL server that runs there"
+        )
+    await database.close()
+
+
+@pytest.mark.postgres
+async def test_a_server_that_does_not_know_the_database_is_quoted(postgres_url: str) -> None:
+    url = postgres_url.replace("postgresql://", "postgresql+asyncpg://")
+    database = open_database(f"{url.rpartition('/')[0]}/nowhere", PLACE)
+
+    with pytest.raises(TemporaryFailure) as caught:
+        await is_alive(database)
+
+    server = url.rpartition("@")[2].partition("/")[0]
+    assert str(caught.value) == f'{PLACE}: {server} refuses us: database "nowhere" does not exist'
+    await database.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)"), "Connection refused"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not known"),
+        (ssl.SSLError(1, "[SSL] wrong version number"), "[SSL] wrong version number"),
+        (OSError("Multiple exceptions: a, b"), "Multiple exceptions: a, b"),
+        (TimeoutError(), "no answer in time"),
+    ],
+)
+def test_why_a_server_cannot_be_reached_is_told_in_words(error: OSError, expected: str) -> None:
+    assert databases._why(error) == expected
 
 
 # -- statements that others wait for ---------------------------------------------------------------------------

@@ -293,3 +293,21 @@ async def test_thousands_of_addresses_are_looked_up_at_once(database: Database) 
 
     found = await _directory(database, *(f"{n}@x.example" for n in range(6_000)))
     assert len(found.persons) == 6_000
+
+
+async def test_organizations_linked_by_hand_are_compared_without_case(database: Database) -> None:
+    acme = item("organization:ACME")
+    await _put(database, acme, item("deal:acmes", organization="acme"))
+    policy = Policy(include_organization_items=True)
+
+    found = await _directory(database, policy=policy, linked=(ItemRef.parse("organization:Acme"),))
+    assert (found.organizations, found.by_organization) == ({acme.ref}, {acme.ref: (ItemRef.parse("deal:acmes"),)})
+
+
+async def test_organizations_linked_by_hand_that_are_deleted_or_unknown_bring_nothing(database: Database) -> None:
+    """L7."""
+    await _put(database, replace(ACME, deleted=True), item("deal:acmes", organization="3"))
+    policy = Policy(include_organization_items=True)
+    linked = (ACME.ref, ItemRef.parse("organization:4"))
+
+    assert await _directory(database, policy=policy, linked=linked) == Directory()

@@ -293,3 +293,38 @@ async def test_marks_are_set_and_messages_settled(database: Database, scope: Sco
         ((stored,),) = (await mailroom.messages_of(connection, [label])).values()
         assert (stored.marks, stored.undecided) == (frozenset({"bridge"}), False)
         assert await mailroom.undecided_threads(connection, 10) == []
+
+
+@pytest.mark.parametrize("stored_in", ["in one order", "in the other"])
+async def test_messages_of_one_id_and_time_come_by_what_tells_them_apart(
+    database: Database, scope: Scope, stored_in: str
+) -> None:
+    """T11, L26: not by which of them was stored first."""
+    plain = letter(scope, "a@x")
+    twins = [
+        replace(plain, identity=b"1" * 16, subject="one", participants=(Participant(Role.FROM, "z@acme.example"),)),
+        replace(plain, identity=b"2" * 16, subject="two", participants=(Participant(Role.FROM, "a@acme.example"),)),
+        replace(plain, identity=b"3" * 16, subject="two", participants=(Participant(Role.FROM, "b@acme.example"),)),
+    ]
+    async with database.transaction() as connection:
+        label = await thread_of(connection, scope, twins if stored_in == "in one order" else twins[::-1])
+        found = await mailroom.messages_of(connection, [label])
+
+    assert [(each.subject, each.participants[0].address) for each in found[label]] == [
+        ("one", "z@acme.example"),
+        ("two", "a@acme.example"),
+        ("two", "b@acme.example"),
+    ]
+
+
+async def test_settled_messages_are_to_be_decided_again_when_unsettled(database: Database, scope: Scope) -> None:
+    async with database.transaction() as connection:
+        label = await thread_of(connection, scope, [letter(scope, "a@x"), letter(scope, "b@x", minutes=1)])
+        first, second = (await mailroom.messages_of(connection, [label]))[label]
+        assert await mailroom.undecided_threads(connection, 10) == []
+
+        await mailroom.unsettle(connection, [second.id])
+
+        assert await mailroom.undecided_threads(connection, 10) == [("anna", "imap", label)]
+        found = (await mailroom.messages_of(connection, [label]))[label]
+        assert {each.id: each.undecided for each in found} == {first.id: False, second.id: True}

@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import func, select
 
 from ingest.scene import CLIENT, Scene, letter, office_with
+from maillinkd.ingest import imports
 from maillinkd.ingest.house import House
 from maillinkd.store.database import Database
 from maillinkd.store.rehearsal import Rehearsal, rehearsal
@@ -25,7 +26,7 @@ async def test_what_was_tried_is_seen_and_leaves_nothing(database: Database) -> 
 
     async with rehearsal(database) as tried:
         house = House(tried, office_with(), instance="", publish=lambda _: None)
-        await house.import_mail("anna", [(letter("a@x"), None)], lambda _: None)
+        await imports.import_mail(house, "anna", [(letter("a@x"), None)], lambda _: None)
         during = await rows(tried)
 
     assert (during["message"], during["decision"]) == (1, 1)

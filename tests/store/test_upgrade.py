@@ -4,19 +4,24 @@ import asyncio
 import re
 import sqlite3
 import sys
+from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 
-from maillinkd.store import schema
+from maillinkd.linker.snapshot import micros
+from maillinkd.store import quarantine, schema
 from maillinkd.store import upgrade as upgrading
 from maillinkd.store.database import Database, open_database
 from maillinkd.store.upgrade import (
@@ -202,6 +207,51 @@ async def test_the_first_schema_ever_shipped_still_upgrades_and_keeps_its_rows(s
         )
         assert rows.all() == [("first@x.example", "deal", "61", "linked_single_open_item")]
     await database.close()
+
+
+def _migrate_to(revision: str) -> Callable[[Connection], None]:
+    def migrate(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.set_main_option("path_separator", "os")
+        config.attributes.update(connection=connection, on_version_apply=lambda **_: None)
+        command.upgrade(config, revision)
+
+    return migrate
+
+
+SECOND_SCHEMA_ROWS = (
+    "INSERT INTO folder (id, mailbox, name, uidvalidity, top, bottom, before_since)"
+    " VALUES (1, 'sales', 'INBOX', 17, 3, 0, 0)",
+    *(
+        f"INSERT INTO occurrence (folder, uidvalidity, uid, disposition) VALUES (1, 17, {uid}, '{disposition}')"
+        for uid, disposition in ((1, "quarantined"), (2, "quarantined"), (3, "filtered:bulk"))
+    ),
+    "INSERT INTO quarantine (digest, channel, reason, error, message_id, received_at, size, raw, sender, recipients,"
+    " author, folder, uidvalidity, uid)"
+    " VALUES ('d', 'imap', 'unreadable', '', '', 5, 3, 'raw', '', '[]', '', 1, 17, 1)",
+)
+"""One mail is held, and UID 2 stands for one that was dropped."""
+
+
+async def test_what_lay_in_quarantine_in_the_second_schema_begins_its_days_with_the_upgrade(empty: Database) -> None:
+    """And a UID whose mail was dropped is no longer said to be held."""
+    async with empty.transaction() as connection:
+        await connection.run_sync(_migrate_to("0002"))
+        for row in SECOND_SCHEMA_ROWS:
+            await connection.execute(text(row))
+    assert (await check(empty)).needed
+    before = micros(datetime.now(UTC))
+
+    assert (await upgrade(empty))[0] == "0003"
+
+    async with empty.reading() as connection:
+        held = (await connection.execute(text("SELECT received_at, held_at FROM quarantine"))).one()
+        uids = await connection.execute(text("SELECT uid, disposition FROM occurrence ORDER BY uid"))
+        dispositions = [tuple(row) for row in uids]
+    assert held.received_at == 5
+    assert before <= held.held_at <= micros(datetime.now(UTC))
+    assert dispositions == [(1, "quarantined"), (2, quarantine.DROPPED), (3, "filtered:bulk")]
 
 
 async def test_opening_an_up_to_date_database_does_without_alembic_and_takes_no_time(

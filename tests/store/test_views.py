@@ -8,6 +8,7 @@ import pytest
 
 from ingest.scene import BEN, CLIENT, DEAL, OTHER_DEAL, Scene, hours, letter, received
 from maillinkd.directory.item import ItemRef
+from maillinkd.ingest import changes
 from maillinkd.store import cursors, views
 from maillinkd.store.database import Database
 from maillinkd.store.views import Counts, LinkedBy, PlaceView, ThreadStatus
@@ -76,7 +77,7 @@ async def test_the_likeliest_candidate_comes_first(scene: Scene) -> None:
     await scene.know(OTHER_DEAL | {"title": "Attic"})
     assert (await scene.thread_of("b@c")).candidates == ("deal:61", "deal:62")  # thread a is linked to deal:61
 
-    await scene.house.unlink("anna", [1], ItemRef.parse("deal:61"))
+    await changes.unlink(scene.house, "anna", [1], ItemRef.parse("deal:61"))
     assert (await scene.thread_of("b@c")).candidates == ("deal:62", "deal:61")  # it is the younger
 
 

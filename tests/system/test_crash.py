@@ -48,12 +48,12 @@ async def last(*arguments, **named):
 """The process ends when this call is done."""
 AFTER_TAKE = """
 import os
-from maillinkd.ingest.house import House
-take = House.take
+from maillinkd.ingest.smart_bcc import SmartBcc
+take = SmartBcc.take
 async def last(self, received):
     await take(self, received)
     os._exit(9)
-House.take = last
+SmartBcc.take = last
 """
 TELLING = """
 import os
@@ -61,17 +61,17 @@ from maillinkd.ingest.house import House
 def tell(self, lines):
     if lines:
         os._exit(9)
-House._tell = tell
+House.tell = tell
 """
 TOLD = """
 import os
 from maillinkd.ingest.house import House
-tell = House._tell
+tell = House.tell
 def told(self, lines):
     tell(self, lines)
     if lines:
         os._exit(9)
-House._tell = told
+House.tell = told
 """
 BY_SMTP = {
     "before the commit that makes it durable": AFTER.format(room="store", file="inbound", name="keep"),

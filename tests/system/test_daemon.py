@@ -263,7 +263,7 @@ def test_the_second_daemon_of_a_mailbox_waits_and_takes_over(site: Site, dovecot
 def test_who_takes_over_a_mailbox_tells_what_the_dead_one_did_not(site: Site, dovecot: Dovecot) -> None:
     site.add_mailbox("anna", dovecot, username="heir")
     dies = (
-        "import os\nfrom maillinkd.ingest.house import House\nHouse._tell = lambda self, lines: lines and os._exit(9)"
+        "import os\nfrom maillinkd.ingest.house import House\nHouse.tell = lambda self, lines: lines and os._exit(9)"
     )
     with site.daemon("anna", code=dies) as first:
         first.wait_for(event="imap connected")

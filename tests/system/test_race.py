@@ -11,6 +11,7 @@ import pytest
 
 from ingest.scene import BEN, CLIENT, Scene, batch, fetched, hours, letter, office_with
 from maillinkd.directory.item import ItemRef
+from maillinkd.ingest import changes
 from maillinkd.store.database import Database, open_database
 from maillinkd.store.upgrade import upgrade
 from system.whole import assert_whole
@@ -49,7 +50,7 @@ async def writers(url: str, number: int) -> AsyncIterator[list[Scene]]:
 async def deliver(
     scene: Scene, folder: str, uid: int, raw: bytes, mailbox: str = "anna", *, full: bool = False
 ) -> None:
-    await scene.house.file(batch(fetched(uid, raw, full=full), mailbox=mailbox, folder=folder))
+    await scene.synced.file(batch(fetched(uid, raw, full=full), mailbox=mailbox, folder=folder))
 
 
 def replies(name: str) -> list[bytes]:
@@ -148,8 +149,8 @@ async def test_the_same_mails_in_two_owners_mailboxes_at_once_in_opposite_orders
             mails = [letter(f"m{n}-{k}@c", to=BEN, text=f"{n} {k}") for k in range(8)]
             messages = [fetched(8 * n + k + 1, raw, full=True) for k, raw in enumerate(mails)]
             await asyncio.gather(
-                one.house.file(batch(*messages, mailbox="anna")),
-                other.house.file(batch(*reversed(messages), mailbox="ben")),
+                one.synced.file(batch(*messages, mailbox="anna")),
+                other.synced.file(batch(*reversed(messages), mailbox="ben")),
             )
 
         assert await one.count("raw_message") == 160
@@ -174,8 +175,8 @@ async def test_the_directory_and_a_hand_change_what_mail_is_being_filed_for(url:
 
         async def link() -> None:
             for _ in range(10):
-                await hand.house.unlink("anna", [thread], ItemRef.parse("deal:61"))
-                await hand.house.link("anna", [thread], ItemRef.parse("deal:61"))
+                await changes.unlink(hand.house, "anna", [thread], ItemRef.parse("deal:61"))
+                await changes.link(hand.house, "anna", [thread], ItemRef.parse("deal:61"))
 
         await asyncio.gather(write(), change(), link())
         threads = await mail.threads()

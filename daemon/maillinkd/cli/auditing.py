@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maillinkd.cli import values
 from maillinkd.cli.given import Given, command
 
 if TYPE_CHECKING:
@@ -31,10 +32,7 @@ async def audit(
     from maillinkd.cli.progress import progress
 
     settings = given.settings()
-    for name in mailbox or ():
-        if name not in settings.mailboxes:
-            known = ", ".join(sorted(settings.mailboxes)) or "none"
-            raise typer.BadParameter(f"no mailbox {name!r} in the configuration (there: {known})")
+    values.check_mailboxes(settings, mailbox or ())
     filed: dict[str, int] = {}
     with progress("repairing", "messages") as advance:
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maillinkd.cli import values
 from maillinkd.cli.given import Given, command, group
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ async def log_in(given: Given, mailbox: Mailbox) -> None:
     from maillinkd.cli import output
 
     settings = given.settings()
-    _require(settings, mailbox)
+    values.check_mailboxes(settings, [mailbox])
     token = await house.log_in(settings, mailbox, lambda to: _invite(given, to), _typed_lines())
     ends = None if token.expires_at is None else token.expires_at.isoformat(timespec="seconds")
     if given.json:
@@ -138,11 +139,3 @@ async def standings(given: Given) -> tuple[list[dict[str, Any]], int]:
 def _way(settings: "Settings", mailbox: str) -> str:
     client = settings.oauth_client_of(mailbox)
     return client.chosen_grant if client else "token_command"
-
-
-def _require(settings: "Settings", mailbox: str) -> None:
-    from maillinkd.settings import ConfigurationError, Problem
-
-    if mailbox not in settings.mailboxes:
-        known = ", ".join(sorted(settings.mailboxes)) or "none"
-        raise ConfigurationError([Problem("auth login", mailbox, f"expected a mailbox that is configured: {known}")])

@@ -16,12 +16,12 @@ def add_to(root: typer.Typer) -> None:
 @command(app, "upgrade", "maillinkd db upgrade")
 async def upgrade(given: Given) -> None:
     """Brings the database to the schema of this program. On SQLite every start does it by itself."""
+    from maillinkd.app import database_of
     from maillinkd.cli import output
     from maillinkd.store import schema
     from maillinkd.store import upgrade as schemas
-    from maillinkd.store.database import open_database
 
-    database = open_database(given.settings().database.async_url())
+    database = database_of(given.settings())
     try:
         applied = await schemas.upgrade(database)
     finally:
@@ -49,15 +49,15 @@ async def check(given: Given) -> int:
 
 async def schema_of(given: Given) -> tuple[dict[str, Any], bool]:
     """How the database's schema stands, and whether the program can use it."""
+    from maillinkd.app import database_of
     from maillinkd.store import upgrade as schemas
-    from maillinkd.store.database import open_database
 
     settings = given.settings()
     said: dict[str, Any] = {"database": settings.database.shown_url()}
     path = settings.database.sqlite_path()
     if path is not None and not path.exists():
         return said | {"schema": None, "state": "not there yet: the first start makes it"}, True
-    database = open_database(settings.database.async_url())
+    database = database_of(settings)
     try:
         state = await schemas.check(database)
     finally:

@@ -38,7 +38,7 @@ def add_to(root: typer.Typer) -> None:
 async def decisions(
     given: Given,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with those to come, until Ctrl-C.")] = False,
-    after: Annotated[int, typer.Option(metavar="N", min=0, help="Those with a higher number.")] = 0,
+    after: Annotated[str, typer.Option(metavar="N", help="Those with a higher number.")] = "0",
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="Not older: 2026-01-05T09:00:00Z, a date, or 24h, 30d.")
     ] = None,
@@ -50,21 +50,22 @@ async def decisions(
     from maillinkd.app import open_house
     from maillinkd.store import journal
 
-    start = values.moment(since) if since else None
+    start = values.moment(since) if since is not None else None
+    newest = values.number(after, "decision", "`maillinkd decisions` shows it", least=0)
     if reason is not None:
         _check_reason(reason)
-    async with open_house(given.settings()) as house:
+    async with open_house(given.settings(), decides=False) as house:
         if follow:
-            await _follow(given, house.database, after, start, reason)
+            await _follow(given, house.database, newest, start, reason)
             return
         while True:
             async with house.database.reading() as connection:
-                found = await journal.lines(connection, after=after, since=start, reason=reason, limit=PAGE)
+                found = await journal.lines(connection, after=newest, since=start, reason=reason, limit=PAGE)
             for line in found:
                 say_decision(given, line)
             if len(found) < PAGE:
                 return
-            after = found[-1]["decision"]
+            newest = found[-1]["decision"]
 
 
 def _check_reason(reason: str) -> None:
@@ -83,6 +84,12 @@ def say_decision(given: Given, line: Line) -> None:
         output.say_json(line)
     else:
         output.say(f"{line['decision']!s:>6}  {line['timestamp'][:10]} {decision_text(line)}")
+
+
+def rehearsed(line: Line, **instead: Any) -> Line:
+    """The line of a decision that a dry run would come to: without the numbers that only a real one gives out."""
+    kept = {name: value for name, value in line.items() if name != "batch"}
+    return kept | {"decision": None, "dry_run": True} | instead
 
 
 async def _follow(given: Given, database: "Database", after: int, since: datetime | None, reason: str | None) -> None:
@@ -171,9 +178,10 @@ async def decide(
     from maillinkd.cli import output
     from maillinkd.cli.importing import INSTANCE
     from maillinkd.cli.progress import progress
+    from maillinkd.ingest import changes
 
-    start = values.moment(since) if since else None
-    ref = values.item(item) if item else None
+    start = values.moment(since) if since is not None else None
+    ref = values.item(item) if item is not None else None
     settings = given.settings()
     looked_at = 0
     with progress("deciding", "threads") as advance:
@@ -183,11 +191,11 @@ async def decide(
             looked_at += more
             advance(more)
 
-        async with open_house(settings, instance=INSTANCE) as house:
-            lines = await house.decide(since=start, item=ref, dry_run=dry_run, progress=count)
+        async with open_house(settings, instance=INSTANCE, decides=not dry_run) as house:
+            lines = await changes.decide(house, since=start, item=ref, dry_run=dry_run, progress=count)
     if given.json:
         for line in lines:
-            output.say_json(line | ({"decision": None, "dry_run": True} if dry_run else {}))
+            output.say_json(rehearsed(line) if dry_run else line)
         return
     output.table(
         ("#thread", "slot before", "slot", "reason", "candidates", "persons"),

@@ -20,12 +20,13 @@ def of(error: BaseException) -> int | None:
     from maillinkd.mail.delivery import TemporaryFailure
     from maillinkd.oauth.token import LoginNeeded, TokenError, TryLater
     from maillinkd.settings import ConfigurationError
+    from maillinkd.store.database import NoDatabase
     from maillinkd.store.upgrade import WrongSchema
 
     match error:
         case NotPermitted() | LoginRefused() | NoToken() | LoginNeeded():
             return NOT_PERMITTED
-        case ConfigurationError() | NoPassword() | TokenError():
+        case ConfigurationError() | NoDatabase() | NoPassword() | TokenError():
             return CONFIGURATION
         case TemporaryFailure():
             return TRY_LATER

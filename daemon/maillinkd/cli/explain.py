@@ -61,7 +61,7 @@ async def explain(
         if mailbox is not None or smart_bcc or sender is not None:
             raise typer.BadParameter("--mailbox, --smart-bcc and --sender go with --mail")
         number = values.number(thread)
-        async with open_house(settings) as house, house.database.reading() as connection:
+        async with open_house(settings, decides=False) as house, house.database.reading() as connection:
             found = await explaining.explain(connection, house.office, number)
         _say(given, found)
         return
@@ -81,7 +81,7 @@ async def _try(settings: "Settings", path: Path, door: Any) -> "Tried":
     if found[0] is None or found[1] is not None:
         raise typer.BadParameter(f"{path}: expected one mail" + "".join(f"; {each}" for each in files.problems))
     raw, received_at = found[0]
-    async with open_house(settings) as house:
+    async with open_house(settings, decides=False) as house:
         return await explaining.explain_mail(house.database, house.office, door, raw, received_at)
 
 
@@ -100,16 +100,12 @@ def _say(given: Given, found: "Explanation") -> None:
 def _say_tried(given: Given, tried: "Tried") -> None:
     from maillinkd.cli import output
 
-    mail = {"new": tried.new, "quarantined": tried.held is not None}
+    mail = {"new": tried.new, "quarantined": tried.held is not None, "filtered": tried.filtered is not None}
     if not tried.threads:
-        held = tried.held
         if given.json:
-            why = {"reason": held.reason, "error": held.error or None} if held is not None else {"reason": None}
-            output.say_json({"thread": None, "mail": mail, **why})
-        elif held is not None:
-            output.paragraph(f"it would go to quarantine: {held.reason}" + (f" ({held.error})" if held.error else ""))
+            output.say_json({"thread": None, "mail": mail, **_why_not_filed(tried)})
         else:
-            output.say("it would not be filed: it lies in quarantine already, or mail of its kind is ignored")
+            output.paragraph(_not_filed(tried))
         return
     for found in tried.threads:
         opened = found.thread.id in tried.opened
@@ -122,6 +118,23 @@ def _say_tried(given: Given, tried: "Tried") -> None:
             output.say(f"{where}; nothing of this is kept" if tried.new else "it is here already")
             output.say()
             _show(found, tried=tried.new, opened=opened)
+
+
+def _why_not_filed(tried: "Tried") -> dict[str, Any]:
+    if (held := tried.held) is not None:
+        number = None if tried.new else held.id
+        return {"reason": held.reason, "error": held.error or None, "quarantine": number}
+    return {"reason": tried.filtered, "because": list(tried.because)}
+
+
+def _not_filed(tried: "Tried") -> str:
+    if (held := tried.held) is not None:
+        where = "it would go to quarantine" if tried.new else f"it lies in quarantine already, as {held.id}"
+        return f"{where}: {held.reason}" + (f" ({held.error})" if held.error else "")
+    if tried.filtered is not None:
+        what = {"blocked": "its author is blocked, by", "bulk": "it is bulk mail, by"}[tried.filtered]
+        return f"it would not be stored: filtered ({tried.filtered}); {what} {', '.join(tried.because)}"
+    return "nothing would become of it: this very mail was filed before"
 
 
 def _line(found: "Explanation") -> dict[str, Any]:

@@ -40,20 +40,19 @@ async def unlink(given: Given, threads: _Threads, item: _Item, user: As) -> None
 
 async def _change(given: Given, what: str, threads: list[str], item: str, user: str) -> None:
     from maillinkd.app import open_house
+    from maillinkd.ingest import changes
 
     if ":" in threads[0] and ":" not in item:  # from the item (L19)
         threads, item = [*threads[1:], item], threads[0]
     numbers, ref = [values.number(each) for each in threads], values.item(item)
     async with open_house(given.settings()) as house:
-        lines = await (house.link if what == "link" else house.unlink)(user, numbers, ref)
+        lines = await (changes.link if what == "link" else changes.unlink)(house, user, numbers, ref)
     say_changes(given, lines, user)
 
 
 async def undo(
     given: Given,
-    batch: Annotated[
-        int, typer.Argument(metavar="BATCH", min=1, help="Its number, as link, unlink and decide say it.")
-    ],
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="Its number, as link, unlink and decide say it.")],
     user: As,
 ) -> int:
     """Takes back what a batch of changes did: its threads are linked again as they were before.
@@ -64,11 +63,13 @@ async def undo(
     from maillinkd.app import open_house
     from maillinkd.cli import output
     from maillinkd.cli.progress import progress
+    from maillinkd.ingest import changes
 
+    number = values.number(batch, "batch", "link, unlink and decide say it")
     settings = given.settings()
     with progress("undoing", "threads") as advance:
         async with open_house(settings) as house:
-            undone = await house.undo(user, batch, advance)
+            undone = await changes.undo_batch(house, user, number, advance)
     say_changes(given, undone.lines, user)
     for left in undone.left:
         if given.json:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maillinkd.cli import values
 from maillinkd.cli.given import Given, command, group
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ async def import_mail(
         typer.Option(metavar="RCPT", help="File it as if received by SMTP for this address; may be repeated."),
     ] = None,
     sender: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="With --smart-bcc: the envelope's sender.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="With --smart-bcc: the envelope's sender; <> is the empty one."),
     ] = None,
 ) -> int:
     """Takes mail in from files: into a mailbox's scope, or as if it had come to Smart Bcc addresses.
@@ -60,19 +62,20 @@ async def import_mail(
     from maillinkd.app import open_house
     from maillinkd.cli import mail_files, output
     from maillinkd.cli.progress import progress
+    from maillinkd.ingest import imports
     from maillinkd.store import journal, views
 
     settings = given.settings()
-    check_destination(settings, mailbox, smart_bcc, sender)
+    envelope_sender = check_destination(settings, mailbox, smart_bcc, sender)
     files = mail_files.Reader(mail_files.find(paths))
     with progress("importing mail", "messages") as advance, closing(files.mails()) as mails:
         async with open_house(settings, instance=INSTANCE) as house:
             async with house.database.reading() as connection:
                 before = await journal.newest(connection)
             if mailbox is not None:
-                summary = await house.import_mail(mailbox, mails, advance)
+                summary = await imports.import_mail(house, mailbox, mails, advance)
             else:
-                summary = await house.import_smart_bcc(smart_bcc or [], sender or "", mails, advance)
+                summary = await imports.import_smart_bcc(house, smart_bcc or [], envelope_sender, mails, advance)
             async with house.database.reading() as connection:
                 decisions = await views.count_decisions(connection, before, INSTANCE)
     counts = {
@@ -101,17 +104,28 @@ def _filtered(counts: Mapping[str, int]) -> str:
 
 def check_destination(
     settings: "Settings", mailbox: str | None, smart_bcc: list[str] | None, sender: str | None
-) -> None:
-    """Whose mail it is: raises typer.BadParameter unless it is said in one way, and known."""
+) -> str:
+    """Whose mail it is: raises typer.BadParameter unless it is said in one way, and known.
+
+    Returns the envelope's sender (RFC 5321, 4.1.2), "" being the empty one, and that of mail for a mailbox.
+    """
+    from maillinkd.mail.address import normalise, parse_addresses
+
     if (mailbox is None) == (not smart_bcc):
         raise typer.BadParameter("expected either --mailbox NAME, or --smart-bcc RCPT with --sender ADDRESS")
     if mailbox is not None and sender is not None:
         raise typer.BadParameter("--sender goes with --smart-bcc, not with --mailbox")
     if smart_bcc and sender is None:
         raise typer.BadParameter("--smart-bcc needs --sender ADDRESS, the envelope's sender")
-    if mailbox is not None and mailbox not in settings.mailboxes:
-        known = ", ".join(sorted(settings.mailboxes)) or "none"
-        raise typer.BadParameter(f"no mailbox {mailbox!r} in the configuration (there: {known})")
+    if mailbox is not None:
+        values.check_mailboxes(settings, [mailbox])
+    if sender is None or sender in ("", "<>"):
+        return ""
+    if parse_addresses(sender) != (normalise(sender),):
+        raise typer.BadParameter(
+            f"--sender: {sender!r} is no address: expected one such as anna@ourco.example, or <>"
+        )
+    return sender
 
 
 @command(
@@ -161,7 +175,7 @@ async def import_items(
     for said in (*found.notes, *found.problems):
         output.complain(said)
     with progress("importing items", "items", len(found.changes)) as advance:
-        async with open_house(settings, instance=INSTANCE) as house:
+        async with open_house(settings, instance=INSTANCE, decides=not dry_run) as house:
             plan = await item_files.plan(house, found, kinds)
             for problem in plan.problems:
                 output.complain(problem)

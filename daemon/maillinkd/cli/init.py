@@ -147,7 +147,11 @@ async def init(
     if ca_file:
         _believable(ca_file)
     address = _address(address)
+    if name is not None:
+        _check_name(name)
     draft = _draft(given, address, name, owner, file)
+    if name is None:
+        _refuse_a_second(draft, address, username, host, overwrite)
     _may_write(draft.place.target, ask, overwrite)
     if host:
         offer, capabilities = await _given_server(address, host, port, tls, ca_file)
@@ -216,6 +220,45 @@ def _address(text: str) -> str:
         return TypeAdapter(Address).validate_python(text.strip())
     except ValidationError:
         raise typer.BadParameter(f'{text!r} is no address: expected one such as "anna@ourco.example"') from None
+
+
+def _check_name(name: str) -> None:
+    """contract.md, Configuration: names are identities."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from maillinkd.settings import RESERVED_NAMES, Name
+    from maillinkd.settings.secret import OAUTH_KEY
+
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        expected = "expected 1 to 64 letters, digits, '_', '.' or '-'"
+        raise typer.BadParameter(f"--name: {name!r} is no name of a mailbox: {expected}") from None
+    if name in (*RESERVED_NAMES, OAUTH_KEY):
+        raise typer.BadParameter(f"--name: {name!r} names another part of maillinkd: expected another name")
+
+
+def _refuse_a_second(draft: _Draft, address: str, username: str | None, host: str | None, overwrite: bool) -> None:
+    """Raises typer.BadParameter if a mailbox follows the account already, unless that one is to be overwritten."""
+    if (settings := draft.settings) is None:
+        return
+    for name in sorted(_elsewhere(settings, draft.place, "mailboxes") if overwrite else settings.mailboxes):
+        if _is_followed_by(settings, name, address, username, host):
+            where = settings.source_of("mailboxes", name)
+            raise typer.BadParameter(
+                f"mailbox {name} ({where}) follows {address} already: change it there, or name a second one by --name"
+            )
+
+
+def _is_followed_by(settings: "Settings", name: str, address: str, username: str | None, host: str | None) -> bool:
+    """Whether a mailbox logs in as the address would: by itself or, where it is the owner's, by its local part."""
+    mailbox = settings.mailboxes[name]
+    if host is not None and host.lower() != mailbox.host.lower():
+        return False
+    if username is not None:
+        return username == mailbox.username
+    is_owners = settings.owner_of(address) == mailbox.owner
+    return mailbox.username.lower() in (address, address.rpartition("@")[0] if is_owners else address)
 
 
 def _believable(ca_file: Path) -> None:

@@ -13,11 +13,13 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from maillinkd.cli import values
 from maillinkd.directory import pipedrive
 from maillinkd.directory.item import Item, ItemKind, ItemRef
 from maillinkd.directory.lines import Change, LineError, read_line
 from maillinkd.directory.pipedrive import Named, ZoneNeeded
 from maillinkd.directory.table import Table, TableError, read_csv
+from maillinkd.ingest import changes
 from maillinkd.ingest.house import House
 from maillinkd.store import items
 from maillinkd.store.database import Connection
@@ -68,12 +70,7 @@ class Plan:
 
 def kinds(names: Iterable[str]) -> frozenset[ItemKind]:
     """The kinds of `--complete`."""
-    found = set()
-    for name in names:
-        if name.lower() not in ItemKind.__members__.values():
-            raise typer.BadParameter(f"--complete: expected one of {', '.join(ItemKind)}, not {name!r}")
-        found.add(ItemKind(name.lower()))
-    return frozenset(found)
+    return frozenset(values.kind(name, "--complete") for name in names)
 
 
 def zone(name: str | None) -> tzinfo | None:
@@ -262,7 +259,7 @@ async def carry_out(house: House, plan: Plan, advance: Callable[[int], None]) ->
     """Makes the changes, so many in a transaction."""
     advance(plan.unchanged)
     for some in _chunks(plan.changes, SHARED_CHUNK if house.database.is_shared() else CHUNK):
-        await house.import_items(some)
+        await changes.import_items(house, some)
         advance(len(some))
     await house.note_told()
 

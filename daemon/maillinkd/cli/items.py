@@ -32,12 +32,12 @@ async def list_items(
 ) -> None:
     """Lists items. With --json in the form that `import items` takes."""
     from maillinkd.app import open_house
-    from maillinkd.cli import item_files, output
+    from maillinkd.cli import output
     from maillinkd.directory.lines import as_line
     from maillinkd.store import items
 
-    chosen = next(iter(item_files.kinds([kind]))) if kind else None
-    async with open_house(given.settings()) as house, house.database.reading() as connection:
+    chosen = values.kind(kind, "--kind") if kind is not None else None
+    async with open_house(given.settings(), decides=False) as house, house.database.reading() as connection:
         found = await items.listing(connection, chosen, search)
     if given.json:
         for item in found:
@@ -71,7 +71,7 @@ async def show(given: Given, item: _Item) -> None:
     from maillinkd.store import items, views
 
     ref = values.item(item)
-    async with open_house(given.settings()) as house, house.database.reading() as connection:
+    async with open_house(given.settings(), decides=False) as house, house.database.reading() as connection:
         known = (await items.read(connection, [ref])).get(ref)
         if known is None:
             raise _unknown(ref)
@@ -105,19 +105,20 @@ async def set_fields(
     from maillinkd.app import open_house
     from maillinkd.cli import output
     from maillinkd.cli.importing import INSTANCE
-    from maillinkd.directory.lines import LineError, as_line, read_change
+    from maillinkd.directory.lines import Change, LineError, as_line, read_fields
+    from maillinkd.ingest import changes
     from maillinkd.store import items
 
     ref = values.item(item)
     try:
-        change = read_change({"kind": str(ref.kind), "id": ref.id} | dict(map(_assignment, fields)))
+        change = Change(ref, read_fields(ref.kind, dict(map(_assignment, fields))))
     except LineError as error:
         raise typer.BadParameter(str(error)) from None
     async with open_house(given.settings(), instance=INSTANCE) as house:
         async with house.database.reading() as connection:
             if ref not in await items.read(connection, [ref]):
                 raise _unknown(ref)
-        [known] = await house.import_items([change])
+        [known] = await changes.import_items(house, [change])
     if given.json:
         output.say_json(as_line(known))
     else:

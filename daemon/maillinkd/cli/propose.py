@@ -43,6 +43,7 @@ async def propose(
     from maillinkd.app import open_house
     from maillinkd.cli.hand import say_changes
     from maillinkd.cli.progress import progress
+    from maillinkd.ingest import changes
     from maillinkd.ingest.propose import unambiguous
 
     if (item is None) != every:
@@ -51,14 +52,14 @@ async def propose(
         raise typer.BadParameter("--link and --as USER go together")
     ref = values.item(item) if item is not None else None
     settings = given.settings()
-    async with open_house(settings) as house:
-        proposals = await house.propose(ref, owner)
+    async with open_house(settings, decides=link) as house:
+        proposals = await changes.proposals(house, ref, owner)
         if user is None:
             _show(given, proposals, await _views(house.database, proposals))
             return exit_codes.OK
         clear, unclear = unambiguous(proposals)
         with progress("linking", "threads", len(clear)) as advance:
-            lines = await house.link_proposed(user, clear, advance)
+            lines = await changes.link_proposed(house, user, clear, advance)
     say_changes(given, lines, user)
     _say_unclear(given, unclear)
     return exit_codes.FAILED if unclear else exit_codes.OK

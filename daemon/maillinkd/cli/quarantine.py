@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maillinkd.cli import values
 from maillinkd.cli.given import Given, command, group
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ app = group(
     "maillinkd quarantine release 3 --owner anna",
 )
 
-_Number = Annotated[int, typer.Argument(metavar="ID", min=1, help="As `quarantine list` shows it.")]
+_Held = Annotated[str, typer.Argument(metavar="ID", help="As `quarantine list` shows it.")]
 
 LINES = 400
 """Lines of a mail that are shown to a person."""
@@ -24,6 +25,10 @@ LINES = 400
 
 def add_to(root: typer.Typer) -> None:
     root.add_typer(app)
+
+
+def _number(mail: str) -> int:
+    return values.number(mail, "mail in quarantine", "`maillinkd quarantine list` shows it")
 
 
 @command(app, "list", "maillinkd quarantine list", "maillinkd quarantine list --json")
@@ -38,18 +43,19 @@ async def list_held(given: Given) -> None:
     from maillinkd.cli import output
     from maillinkd.store import views
 
-    async with open_house(given.settings()) as house, house.database.reading() as connection:
+    async with open_house(given.settings(), decides=False) as house, house.database.reading() as connection:
         found = await views.list_held(connection)
     if given.json:
         for each in found:
             output.say_json(_line(each))
         return
     output.table(
-        ("#id", "received", "channel", "reason", "author", "#bytes", "message-id", "error"),
+        ("#id", "received", "held since", "channel", "reason", "author", "#bytes", "message-id", "error"),
         (
             (
                 each.id,
                 f"{each.received_at:%Y-%m-%d %H:%M}",
+                f"{each.held_at:%Y-%m-%d}" if each.held_at else "",
                 each.mailbox or each.channel,
                 each.reason,
                 each.author,
@@ -72,6 +78,7 @@ def _line(each: "HeldView") -> dict[str, Any]:
         "channel": each.channel,
         "reason": each.reason,
         "received_at": rfc3339(each.received_at),
+        "held_at": each.held_at and rfc3339(each.held_at),
         "size": each.size,
         "author": each.author or None,
         "mailbox": each.mailbox,
@@ -80,7 +87,7 @@ def _line(each: "HeldView") -> dict[str, Any]:
 
 
 @command(app, "show", "maillinkd quarantine show 3")
-async def show(given: Given, number: _Number) -> None:
+async def show(given: Given, mail: _Held) -> None:
     """Shows a mail with its envelope, safe to print on a terminal: control characters are escaped."""
     from maillinkd.app import open_house
     from maillinkd.cli import output
@@ -89,7 +96,8 @@ async def show(given: Given, number: _Number) -> None:
     from maillinkd.logs import plain
     from maillinkd.store import quarantine
 
-    async with open_house(given.settings()) as house, house.database.reading() as connection:
+    number = _number(mail)
+    async with open_house(given.settings(), decides=False) as house, house.database.reading() as connection:
         held = await quarantine.get(connection, number)
     if held is None:
         raise Refused(f"there is no mail {number} in quarantine")
@@ -99,6 +107,7 @@ async def show(given: Given, number: _Number) -> None:
         "channel": held.channel,
         "reason": held.reason,
         "received_at": rfc3339(held.received_at),
+        "held_at": held.held_at and rfc3339(held.held_at),
         "size": held.size,
         "author": held.author or None,
         "mailbox": held.mailbox,
@@ -124,7 +133,7 @@ async def show(given: Given, number: _Number) -> None:
 @command(app, "release", "maillinkd quarantine release 3", "maillinkd quarantine release 3 --owner anna")
 async def release(
     given: Given,
-    number: _Number,
+    mail: _Held,
     owner: Annotated[
         str | None,
         typer.Option(metavar="USER", help="Whose mail it is; else the user whose address the author is."),
@@ -135,9 +144,11 @@ async def release(
     from maillinkd.cli import output
     from maillinkd.cli.hand import sentence
     from maillinkd.cli.importing import INSTANCE
+    from maillinkd.ingest import release
 
+    number = _number(mail)
     async with open_house(given.settings(), instance=INSTANCE) as house:
-        lines = await house.release(number, owner)
+        lines = await release.release(house, number, owner)
     for line in lines:
         if given.json:
             output.say_json(line)
@@ -155,10 +166,11 @@ async def retry(given: Given) -> None:
     from maillinkd.cli.hand import sentence
     from maillinkd.cli.importing import INSTANCE
     from maillinkd.cli.progress import progress
+    from maillinkd.ingest import release
 
     with progress("reading again", "mails") as advance:
         async with open_house(given.settings(), instance=INSTANCE) as house:
-            found = await house.retry(advance)
+            found = await release.retry(house, advance)
     for line in found.lines:
         if given.json:
             output.say_json(line)
@@ -175,14 +187,15 @@ async def retry(given: Given) -> None:
 
 
 @command(app, "drop", "maillinkd quarantine drop 3")
-async def drop(given: Given, number: _Number) -> None:
+async def drop(given: Given, mail: _Held) -> None:
     """Forgets a mail for good."""
     from maillinkd.app import open_house
     from maillinkd.cli import output
     from maillinkd.ingest.hand import Refused
     from maillinkd.store import quarantine
 
-    async with open_house(given.settings()) as house, house.database.transaction() as connection:
+    number = _number(mail)
+    async with open_house(given.settings(), decides=False) as house, house.database.transaction() as connection:
         dropped = await quarantine.drop(connection, number)
     if not dropped:
         raise Refused(f"there is no mail {number} in quarantine")

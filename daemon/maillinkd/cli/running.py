@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maillinkd.cli import values
 from maillinkd.cli.given import Given, command
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def run(
     """The daemon: follows all mailboxes and receives Smart Bcc mail, until SIGTERM or Ctrl-C. SIGHUP reloads."""
     from maillinkd import app
 
+    if only:
+        values.check_mailboxes(given.settings(), only, also=(app.SMART_BCC,))
     _live(app.run(lambda: _loud(given, given.settings()), only or ()), fast=not no_uvloop)
 
 
@@ -88,10 +91,7 @@ async def sync(
     from maillinkd.cli.progress import progress
 
     settings = given.settings()
-    for name in mailbox or ():
-        if name not in settings.mailboxes:
-            known = ", ".join(sorted(settings.mailboxes)) or "none"
-            raise typer.BadParameter(f"no mailbox {name!r} in the configuration (there: {known})")
+    values.check_mailboxes(settings, mailbox or ())
     filed: dict[str, int] = {}
     with progress("syncing", "messages") as advance:
 
@@ -137,16 +137,18 @@ def _say_summaries(given: Given, outcomes: "dict[str, Summary | Exception]") -> 
 def _say_dry_run(given: Given, found: "DryRun") -> int:
     """What would be fetched, then what would be decided."""
     from maillinkd.cli import output
+    from maillinkd.cli.decisions import rehearsed
     from maillinkd.logs import decision_text
 
     code = _say_plans(given, found.plans)
     if found.decisions is None:
         output.complain("maillinkd: with PostgreSQL a dry run shows no decisions")
     for line in found.decisions or ():
+        is_new = line["thread"] in found.new_threads
         if given.json:
-            output.say_json(line)
+            output.say_json(rehearsed(line, thread=None) if is_new else rehearsed(line))
         else:
-            output.say(decision_text(line))
+            output.say(decision_text(line | ({"thread": "new"} if is_new else {})))
     return code
 
 
@@ -197,6 +199,7 @@ async def check(
     settings = given.settings()
     settings.require_secrets(settings.mailboxes, smart_bcc=settings.smart_bcc.enabled)
     app.office_of(settings)
+    app.require_decisions_file(settings)
     for warning in settings.warnings():
         output.complain(f"warning: {warning}")
     code = 0

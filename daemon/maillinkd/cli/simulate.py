@@ -11,13 +11,10 @@ from maillinkd.cli.given import Given, command
 
 if TYPE_CHECKING:
     from maillinkd.ingest.again import Change
-    from maillinkd.linker.policy import Policy
+    from maillinkd.settings import Settings
 
 EXAMPLES = 3
 """Threads of a kind of change that are named to people, if not said otherwise."""
-
-_LATER = ("match_rewritten", "bulk")
-"""Switches that are asked while mail is filed, and say nothing about mail that is here."""
 
 
 def add_to(root: typer.Typer) -> None:
@@ -67,9 +64,10 @@ async def simulate(
     from maillinkd.ingest import again
     from maillinkd.settings import with_policy
 
-    start = values.moment(since) if since else None
+    start = values.moment(since) if since is not None else None
     settings = given.settings()
-    office = office_of(with_policy(settings, policy))
+    tried = with_policy(settings, policy)
+    office = office_of(tried)
     groups: dict[tuple[str, str, str], _Group] = {}
     looked_at = 0
     with progress("simulating", "threads") as advance:
@@ -79,7 +77,7 @@ async def simulate(
             looked_at += more
             advance(more)
 
-        async with open_house(settings) as house, house.database.reading() as connection:
+        async with open_house(settings, decides=False) as house, house.database.reading() as connection:
             office = replace(office, aliases=house.office.aliases)
             async for change in again.simulate(connection, office, start, count):
                 group = groups.setdefault(_kind(change), _Group())
@@ -89,18 +87,28 @@ async def simulate(
                 if given.json:
                     output.say_json(_line(change))
     ordered = sorted(groups.items(), key=lambda each: (-each[1].count, each[0]))
-    ignored = _only_later(settings.policy.chosen(), office.policy)
-    if settings.smart_bcc.forwarded != office.forwarded:
-        ignored.append("smart_bcc.forwarded")
+    ignored = _only_later(settings, tried)
     if given.json:
         output.say_json(_summary(looked_at, office.policy.name, ordered, ignored))
     else:
         _show(looked_at, office.policy.name, ordered, ignored)
 
 
-def _only_later(old: "Policy", new: "Policy") -> list[str]:
-    differ = (name for name in _LATER if getattr(old, name, None) != getattr(new, name, None))
-    return [f"policy.{name}" for name in differ]
+def _only_later(old: "Settings", new: "Settings") -> list[str]:
+    """Those rules that differ, presets included, but are asked while mail is filed, and say nothing of mail that is
+    here."""
+    return [name for name, value in _when_mail_comes(old).items() if value != _when_mail_comes(new)[name]]
+
+
+def _when_mail_comes(settings: "Settings") -> dict[str, object]:
+    policy, smart_bcc = settings.policy, settings.smart_bcc
+    return {
+        "policy.block": frozenset(policy.block),
+        "policy.bulk": policy.bulk,
+        "policy.match_rewritten": policy.chosen().match_rewritten,
+        "smart_bcc.forwarded": smart_bcc.forwarded,
+        "smart_bcc.unknown_sender": smart_bcc.unknown_sender,
+    }
 
 
 def _kind(change: "Change") -> tuple[str, str, str]:

@@ -31,9 +31,12 @@ def address(
     from maillinkd.cli import output
     from maillinkd.directory.item import ItemKind
 
-    ref = values.item(item) if item else None
-    if token and (ref is None or ref.kind is not ItemKind.LEAD):
-        raise typer.BadParameter("only a lead has an address with a token: lead:UUID")
+    ref = values.item(item) if item is not None else None
+    if token and (ref is None or ref.kind is not ItemKind.LEAD or not _is_uuid(ref.id)):
+        raise typer.BadParameter(
+            "only a lead whose id is a UUID has an address with a token: expected one such as "
+            f"lead:adf21080-0e10-11eb-879b-05d71fb426ec, not {item or 'no item'}"
+        )
     ours = _ours(given)
     try:
         found = ours.lead_token_address(ref.id) if token and ref else ours.address_of(ref)
@@ -60,6 +63,16 @@ def item(
         output.say_json({"address": address, "item": target.item and str(target.item)})
     else:
         output.say(str(target.item) if target.item else "no item: it is the universal address")
+
+
+def _is_uuid(text: str) -> bool:
+    """Whether it is one as RFC 9562, 4 writes it: an address with a token leads to no other spelling."""
+    from uuid import UUID
+
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
 
 
 def _ours(given: Given) -> "SmartBccAddress":

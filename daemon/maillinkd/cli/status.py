@@ -26,7 +26,7 @@ async def status(given: Given) -> None:
     from maillinkd.store import cursors, views
 
     settings = given.settings()
-    async with open_house(settings) as house, house.database.reading() as connection:
+    async with open_house(settings, decides=False) as house, house.database.reading() as connection:
         reports, folders = await cursors.reports(connection), await cursors.folders(connection)
         stored = await views.stored_in_folders(connection)
         holders = await views.holders(connection, datetime.now(UTC))

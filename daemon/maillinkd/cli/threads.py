@@ -52,9 +52,9 @@ async def list_threads(
             )
         await quarantine.list_held(given)
         return
-    linked_to = values.item(item) if item else None
+    linked_to = values.item(item) if item is not None else None
     found = []
-    async with open_house(given.settings()) as house, house.database.reading() as connection:
+    async with open_house(given.settings(), decides=False) as house, house.database.reading() as connection:
         async for view in views.list_threads(
             connection,
             status=views.ThreadStatus(status) if status else None,
@@ -81,7 +81,7 @@ async def show(
     from maillinkd.store import links, views
 
     number = values.number(thread)
-    async with open_house(given.settings()) as house, house.database.reading() as connection:
+    async with open_house(given.settings(), decides=False) as house, house.database.reading() as connection:
         label = await links.label_of(connection, number)
         if label is None:
             raise Refused(f"there is no thread {number}")

@@ -38,7 +38,7 @@ async def list_users(given: Given) -> None:
     from maillinkd.store import aliases
 
     settings = given.settings()
-    async with open_house(settings) as house, house.database.reading() as connection:
+    async with open_house(settings, decides=False) as house, house.database.reading() as connection:
         rows = list(_rows(settings, await aliases.listing(connection)))
     if given.json:
         for row in rows:
@@ -104,7 +104,7 @@ async def add(
     owner = _user(settings, user)
     expires_at = datetime.now(UTC) + LIFETIME
     token = _token()
-    async with open_house(settings) as house:
+    async with open_house(settings, decides=False) as house:
         bcc = smart_bcc_address(settings, house.office.alias_key)
         if bcc is None:
             where = settings.source_of("smart_bcc")
@@ -134,7 +134,7 @@ async def remove(given: Given, address: _Address) -> None:
 
     settings = given.settings()
     plain = _normalised(address)
-    async with open_house(settings) as house:
+    async with open_house(settings, decides=False) as house:
         async with house.database.transaction() as connection:
             removed = await aliases.remove(connection, house.office.compared(plain))
         configured = settings.owner_of(plain)

@@ -23,7 +23,7 @@ async def verify(given: Given) -> int:
 
     settings = given.settings()
     summary = Summary()
-    async with open_house(settings) as house, house.database.reading() as connection:
+    async with open_house(settings, decides=False) as house, house.database.reading() as connection:
         total = await verification.size(connection)
         with progress("verifying", "rows", total) as advance:
             async for each in verification.verify(connection, summary, advance):

@@ -1,9 +1,10 @@
 """Item lines (contract.md, JSON): one JSON object a line, each naming what is to be changed of one item."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from maillinkd.directory.item import ITEM_ID, Item, ItemKind, ItemRef
@@ -55,10 +56,15 @@ def read_change(given: Mapping[str, Any]) -> Change:
     id_ = given.get("id")
     if not isinstance(id_, str) or not ITEM_ID.fullmatch(id_):
         raise LineError(f"id: expected a text of 1 to 64 letters, digits, '_' or '-', not {_shown(id_)}")
+    return Change(ItemRef(kind, id_), read_fields(kind, {name: given[name] for name in given if name not in _HEAD}))
+
+
+def read_fields(kind: ItemKind, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads what is to be changed of an item of this kind; neither `kind` nor `id` can be. Raises LineError."""
     fields: dict[str, Any] = {}
     for name, value in given.items():
-        if name in ("kind", "id", "v"):
-            continue
+        if name in _HEAD:
+            raise LineError(f"{name}: is no field that can be set (a {kind} has {', '.join(sorted(_FIELDS[kind]))})")
         reader = _READERS.get(name)
         if reader is None or name not in _FIELDS[kind]:
             raise LineError(f"{name}: a {kind} has no such field (it has {', '.join(sorted(_FIELDS[kind]))})")
@@ -66,7 +72,7 @@ def read_change(given: Mapping[str, Any]) -> Change:
     status = fields.get("status")
     if status is not None and status not in STATUSES.get(kind, ()):
         raise LineError(f"status: expected one of {', '.join(STATUSES[kind])}, not {_shown(status)}")
-    return Change(ItemRef(kind, id_), fields)
+    return fields
 
 
 def as_line(item: Item) -> dict[str, Any]:
@@ -101,6 +107,29 @@ def rfc3339(when: datetime) -> str:
     return when.isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
+def read_time(text: str) -> datetime:
+    """A time of RFC 3339, 5.6, in UTC; its T and Z may be small letters.
+
+    A leap second (23:59:60) counts as the second after it, as POSIX counts time. Raises ValueError, whose text goes
+    on after the time: "is no time …".
+    """
+    plain, leap = _LEAP_SECOND.subn("59", text.replace("t", "T").replace("z", "Z"), count=1)
+    try:
+        when = datetime.fromisoformat(plain)
+    except ValueError:
+        raise ValueError(f"is no time: expected one as in {_EXAMPLE}") from None
+    if when.tzinfo is None:
+        raise ValueError(f"has no time zone; write it as in {_EXAMPLE}")
+    try:
+        return when.astimezone(UTC) + timedelta(seconds=leap)
+    except OverflowError:
+        raise ValueError(f"is out of range: expected a time as in {_EXAMPLE}") from None
+
+
+_EXAMPLE = "2026-01-05T09:00:00Z"
+_LEAP_SECOND = re.compile(r"(?<=[0-9]{2}:[0-9]{2}:)60")
+
+
 def _kind(value: Any) -> ItemKind:
     if isinstance(value, str) and value.lower() in ItemKind.__members__.values():
         return ItemKind(value.lower())
@@ -131,16 +160,12 @@ def _flag(name: str, value: Any) -> bool:
 
 
 def _time(name: str, value: Any) -> datetime:
+    if not isinstance(value, str):
+        raise LineError(f"{name}: expected a time as in {_EXAMPLE}, not {_shown(value)}")
     try:
-        when = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise LineError(f"{name}: expected a time as in 2026-01-05T09:00:00Z, not {_shown(value)}") from None
-    if when.tzinfo is None:
-        raise LineError(f"{name}: {_shown(value)} has no time zone; write it as in 2026-01-05T09:00:00Z")
-    try:
-        return when.astimezone(UTC)
-    except OverflowError:
-        raise LineError(f"{name}: {_shown(value)} is out of range") from None
+        return read_time(value)
+    except ValueError as error:
+        raise LineError(f"{name}: {_shown(value)} {error}") from None
 
 
 def read_addresses(name: str, value: Any) -> tuple[str, ...]:
@@ -176,6 +201,8 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "participants": _ids,
 }
 
+_HEAD = ("kind", "id", "v")
+"""What says which item a line is about."""
 _COMMON = {"title", "owner", "added_at", "updated_at", "archived", "deleted"}
 _PEOPLE = {"person", "organization", "participants"}
 _FIELDS: dict[ItemKind, set[str]] = {

@@ -19,7 +19,9 @@ PAGE = 500
 """Threads that `simulate` has in memory at once."""
 
 
-async def threads_to_decide(connection: Connection, since: datetime | None, item: ItemRef | None) -> list[int]:
+async def threads_to_decide(
+    connection: Connection, office: Office, since: datetime | None, item: ItemRef | None
+) -> list[int]:
     """The threads (labels) that `decide` is about. Raises Refused for an unknown item."""
     among: set[int] | None = None
     if item is not None:
@@ -29,7 +31,7 @@ async def threads_to_decide(connection: Connection, since: datetime | None, item
         persons = [ItemRef(ItemKind.PERSON, known.person)] if known.person else []
         contacts = await items.read(connection, persons)
         addresses = {address for contact in contacts.values() for address in contact.addresses}
-        among = await links.threads_with(connection, addresses)
+        among = await links.threads_with(connection, addresses.union(map(office.compared, addresses)))
         among |= await links.threads_linked(connection, [known.ref, *persons])
     return await links.labels(connection, since=since, among=among)
 

@@ -30,13 +30,13 @@ async def apply(
     changed = [item for key, item in after.items() if item != by_key.get(key)]
     known = [by_key[key] for item in changed if (key := (item.ref.kind, item.ref.key)) in by_key]
     await items.write(connection, changed, known)
-    threads = await _threads_to_follow(connection, changed, by_key)
+    threads = await _threads_to_follow(connection, office, changed, by_key)
     lines = await follow(connection, office, threads, instance=instance)
     return list(after.values()), lines
 
 
 async def _threads_to_follow(
-    connection: Connection, changed: Sequence[Item], before: dict[tuple[ItemKind, str], Item]
+    connection: Connection, office: Office, changed: Sequence[Item], before: dict[tuple[ItemKind, str], Item]
 ) -> set[int]:
     """The threads (labels) of changed persons and organizations, and of leads that were converted."""
     linked, organizations = set[ItemRef](), set[ItemRef]()
@@ -61,7 +61,7 @@ async def _threads_to_follow(
             case ItemKind.DEAL if item.converted_from:
                 leads.add(item.converted_from.lower())
     linked |= await items.members(connection, [ref.key for ref in organizations])
-    found = await links.threads_with(connection, addresses)
+    found = await links.threads_with(connection, addresses.union(map(office.compared, addresses)))
     found |= await links.threads_linked(connection, linked)
     deals = await items.converted(connection, leads)
     return found | await links.threads_linked(connection, [ItemRef(ItemKind.LEAD, key) for key in deals])
@@ -76,7 +76,10 @@ def _matters(person: Item) -> tuple[object, ...]:
 async def follow(
     connection: Connection, office: Office, threads: Collection[int], *, instance: str
 ) -> list[dict[str, Any]]:
-    """L6, L10: brings the links of these threads (labels) in line with the directory. Returns the decision lines."""
+    """L6, L10: brings the links of these threads (labels) in line with the directory. Returns the decision lines.
+
+    Messages that an import has placed wait on for its end, when their threads are decided under L26.
+    """
     lines = []
     for (owner, channel), labels in await mailroom.by_scope(connection, threads):
         scope = await mailroom.lock_scope(connection, owner, channel)
@@ -84,7 +87,7 @@ async def follow(
         deals = await _deals_for(connection, labels)
         await desk.open(labels, named=deals.values())
         followed = [desk.files[label] for label in sorted(labels) if _follow(desk, desk.files[label], deals)]
-        lines += await desk.put_back(followed)
+        lines += await desk.put_back(followed, decides_messages=False)
     return lines
 
 
@@ -95,6 +98,8 @@ async def _deals_for(connection: Connection, labels: Collection[int]) -> dict[st
 
 
 def _follow(desk: Desk, file: File, deals: dict[str, ItemRef]) -> bool:
+    if file.state.reason is None:  # placed by an import, and decided when that ends
+        return False
     slot = file.state.slot
     deal = deals.get(slot.item.key) if slot.item and slot.item.kind is ItemKind.LEAD else None
     if deal is None:

@@ -193,7 +193,7 @@ class Desk:
         )
         kept.slot_before = oldest.slot_before
         kept.letters = sorted((letter for file in files for letter in file.letters), key=mailroom.order)
-        kept.lost = tuple(sorted({*lost, *(ref for file in files for ref in file.lost)}))
+        kept.lost = tuple(sorted({*lost, *(ref for file in files for ref in file.lost)} - {slot.item}))
         for file in files[1:]:
             kept.mailboxes |= file.mailboxes
             kept.new |= file.new
@@ -277,7 +277,7 @@ class Desk:
             items=share.items,
             slot=state.slot,
             hand_persons=state.by_hand(ItemKind.PERSON),
-            hand_organizations=state.by_hand(ItemKind.ORGANIZATION),
+            hand_organizations=state.by_hand(ItemKind.ORGANIZATION) & self.directory.organizations,
             tombstones=frozenset(act.ref for act in state.tombstones),
             auto_link=self.office.auto_link(self.scope.owner, file.mailboxes),
             start_unknown=self._start_unknown(file),
@@ -313,7 +313,9 @@ class Desk:
             flags=frozenset(map(str, decision.links.flags)),
         )
         for position in decision.excluded:
-            file.mark(position, EXCLUDED)
+            letter = file.letters[position]
+            if letter.id < 0 or letter.undecided:  # what is asked about again came before
+                file.mark(position, EXCLUDED)
         return decision
 
     async def put_back(
@@ -323,13 +325,15 @@ class Desk:
         provisional: bool = False,
         batch: int | None = None,
         about: Mapping[int, tuple[str | None, str | None]] | None = None,
+        decides_messages: bool = True,
     ) -> list[dict[str, Any]]:
         """Writes decided threads with a journal row each; returns their decision lines, to be logged after commit.
 
-        `about`: by label, the mailbox and the message-id that the line names.
+        `about`: by label, the mailbox and the message-id that the line names. `decides_messages`: those that waited
+        to be decided (`Order.LATER`) have been.
         """
         described = await self.describe(files, provisional=provisional, batch=batch, about=about)
-        return await self.put_back_described(files, described)
+        return await self.put_back_described(files, described, decides_messages=decides_messages)
 
     async def describe(
         self,
@@ -353,12 +357,17 @@ class Desk:
             await asyncio.sleep(0)
         return described
 
-    async def put_back_described(self, files: Sequence[File], described: Sequence[Described]) -> list[dict[str, Any]]:
+    async def put_back_described(
+        self, files: Sequence[File], described: Sequence[Described], *, decides_messages: bool = True
+    ) -> list[dict[str, Any]]:
         """`put_back` of files that `describe` has been through."""
         if not files:
             return []
         entries = [entry for entry, _ in described]
-        await self._settle(files)
+        await self._mark(files)
+        if decides_messages:
+            undecided = [each.id for file in files for each in file.letters if each.id > 0 and each.undecided]
+            await mailroom.settle(self.connection, undecided)
         numbers, self.scope = await journal.append(
             self.connection, self.scope, entries, self._instance, [written for _, written in described]
         )
@@ -373,13 +382,16 @@ class Desk:
         settled = [Settled(file.state, 0, file.is_new, keeps_decision=True) for file in files]
         await links.write(self.connection, settled)
 
-    async def _settle(self, files: Iterable[File]) -> None:
-        """Writes what was said of stored messages, and that those left undecided are decided now."""
-        letters = [(file, letter) for file in files for letter in file.letters if letter.id > 0]
-        await mailroom.mark(
-            self.connection, {letter.id: letter.marks for file, letter in letters if letter.id in file.marked}
-        )
-        await mailroom.settle(self.connection, [letter.id for _, letter in letters if letter.undecided])
+    async def _mark(self, files: Iterable[File]) -> None:
+        """Writes what was said of stored messages."""
+        said = {
+            letter.id: letter.marks
+            for file in files
+            if file.marked
+            for letter in file.letters
+            if letter.id > 0 and letter.id in file.marked
+        }
+        await mailroom.mark(self.connection, said)
 
     def _entry(
         self,
@@ -434,6 +446,8 @@ class Desk:
         for letter in file.letters:
             if letter.evidence:
                 facts.setdefault("evidence", {}).update(letter.evidence)
+        if state.slot_lost:
+            facts["slot_lost"] = True
         if batch is not None and file.before is not None:
             facts["before"] = standing.facts_of(file.before)
         return journal.Entry(state.number, now, line, facts, batch)

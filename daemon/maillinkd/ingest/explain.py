@@ -1,24 +1,26 @@
 """`explain`: all that there is to say of why a thread is linked as it is (linking.md L23)."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from maillinkd.directory.item import Item, ItemKind, ItemRef
-from maillinkd.ingest.desk import Desk, File
+from maillinkd.ingest import imports, sieve
+from maillinkd.ingest.desk import Desk, File, shown_id
 from maillinkd.ingest.hand import Refused
 from maillinkd.ingest.house import House
 from maillinkd.ingest.office import IMAP, SMART_BCC, Office
+from maillinkd.ingest.sieve import Filtered
 from maillinkd.linker import explain as why
-from maillinkd.linker.decision import Origin, Reason, Trigger
+from maillinkd.linker.decision import Flag, Origin, Reason, Trigger
 from maillinkd.linker.explain import Case, Circumstances, Contact, Row, Way
 from maillinkd.linker.ranking import Candidate, ranked
 from maillinkd.linker.rules import decide_again, without_automatic
 from maillinkd.linker.snapshot import Snapshot
 from maillinkd.mail.bonds import Member, Tie, ties
 from maillinkd.mail.header import split
-from maillinkd.mail.message import Role, parse
+from maillinkd.mail.message import Message, Role, parse, read
 from maillinkd.mail.threads import node
 from maillinkd.store import items, journal, links, mailroom, views
 from maillinkd.store.database import Connection, Database
@@ -114,9 +116,20 @@ def _asked(decision: Recorded) -> tuple[Case | None, tuple[Row, ...]]:
     if decision.facts is None:
         return None, ()
     line = decision.line
-    case = why.case_of(Snapshot.of_facts(decision.facts), provisional="provisional" in line["flags"])
+    snapshot = Snapshot.of_facts(decision.facts)
+    provisional = Flag.PROVISIONAL in line["flags"]
+    case = why.case_of(snapshot, provisional=provisional, emptied=_emptied(snapshot, line, provisional=provisional))
     undone = "undoes" in line and not any(letter.new for letter in case.snapshot.letters)
     return case, tuple(why.asked(case, Reason(line["reason"]), Trigger(line["trigger"]), undone=undone))
+
+
+def _emptied(snapshot: Snapshot, line: Mapping[str, Any], *, provisional: bool) -> ItemRef | None:
+    """What was in the slot until it was emptied, before the rows were asked."""
+    before = line["slot_before"]
+    if before is None or snapshot.slot.item is not None:
+        return None
+    by_hand = line["trigger"] == Trigger.MANUAL and snapshot.slot.unlinked_by_hand
+    return ItemRef.parse(before) if by_hand or provisional else None
 
 
 def _named(snapshot: Snapshot, case: Case | None, file: File, decision: Recorded) -> set[ItemRef]:
@@ -170,7 +183,11 @@ class Tried:
     new: bool
     """It is not here yet."""
     held: HeldView | None = None
-    """It would go to quarantine."""
+    """It would go to quarantine; if it is not new, it lies there."""
+    filtered: Filtered | None = None
+    """It would be left out, which the ledger would say in this word."""
+    because: tuple[str, ...] = ()
+    """What makes it one of those: the entry of a block list, or the header fields of bulk mail."""
     threads: tuple[Explanation, ...] = ()
     """The threads in which it would lie: one, or one for each item that it is sent to (L16)."""
     opened: frozenset[int] = frozenset()
@@ -197,31 +214,50 @@ async def explain_mail(
         async with tried.reading() as connection:
             if await mailroom.undecided_threads(connection, 1):
                 raise Refused("an import is under way, or was cut off: try again when it is finished")
-            held_before = {each.id for each in await views.list_held(connection)}
+            held_before = {each.id: each for each in await views.list_held(connection)}
             newest_before = await views.newest_thread(connection)
         lines: list[dict[str, Any]] = []
         house = House(tried, office, instance="", publish=lines.append)
         mails = [(raw, received_at)]
         if door.mailbox is not None:
-            summary = await house.import_mail(door.mailbox, mails, _quietly)
+            summary = await imports.import_mail(house, door.mailbox, mails, _quietly)
         else:
-            summary = await house.import_smart_bcc(door.recipients, door.sender, mails, _quietly)
+            summary = await imports.import_smart_bcc(house, door.recipients, door.sender, mails, _quietly)
         async with tried.reading() as connection:
             held = [each for each in await views.list_held(connection) if each.id not in held_before]
             if held or summary.quarantined:
-                return Tried(new=bool(held), held=held[0] if held else None)
+                return Tried(new=bool(held), held=held[0] if held else _held_already(held_before.values(), door, raw))
+            if door.mailbox is not None and summary.filtered:
+                return _left_out(office, door.mailbox, raw)
             numbers = [line["thread"] for line in lines] or await _where_it_lies(connection, office, door, raw)
             found = [await explain(connection, office, number) for number in dict.fromkeys(numbers)]
         opened = frozenset(each.thread.id for each in found if each.thread.id > newest_before)
-        return Tried(bool(summary.new), None, tuple(found), opened)
+        return Tried(bool(summary.new), threads=tuple(found), opened=opened)
 
 
 def _quietly(_: int) -> None:
     """Nobody waits long enough for one mail."""
 
 
+def _held_already(held: Iterable[HeldView], door: Door, raw: bytes) -> HeldView:
+    """Of the mails in quarantine the one that this is: the newest of its size, with its id where one was read."""
+    channel = IMAP if door.mailbox is not None else SMART_BCC
+    alike = [each for each in held if (each.channel, each.size) == (channel, len(raw))]
+    message = read(split(raw)[0], datetime.now(UTC), len(raw))
+    shown = shown_id(message.message_id) if isinstance(message, Message) else None
+    return max(alike, key=lambda each: (each.message_id == shown, each.id))
+
+
+def _left_out(office: Office, mailbox: str, raw: bytes) -> Tried:
+    owner = office.owner_of_mailbox(mailbox)
+    message = parse(split(raw)[0], received_at=datetime.now(UTC), size=len(raw))
+    filtered = sieve.left_out(office, owner, message)
+    because = sieve.because(office, owner, message, filtered) if filtered is not None else []
+    return Tried(new=True, filtered=filtered, because=tuple(because))
+
+
 async def _where_it_lies(connection: Connection, office: Office, door: Door, raw: bytes) -> Collection[int]:
-    """The thread of a mail that is stored already; none for one that is ignored."""
+    """The thread of a mail that is stored already."""
     message = parse(split(raw)[0], received_at=datetime.now(UTC), size=len(raw))
     if door.mailbox is not None:
         place = (office.owner_of_mailbox(door.mailbox), IMAP)

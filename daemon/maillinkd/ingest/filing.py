@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any, NamedTuple, TypeVar
 
@@ -96,6 +96,13 @@ class _Letter(NamedTuple):
     """The known item that it names, a converted lead being its deal."""
     unknown_item: bool
     copy: bool = False
+    named: ItemRef | None = None
+    """`item` as the address has it: perhaps the lead that is a deal now (L10)."""
+    mail: bytes = b""
+    """The node of the mail, also for a copy."""
+    copies: tuple[bytes, ...] = ()
+    """Other nodes under which a copy for this item may lie: when the mail was delivered first, the address may have
+    stood in another place, or the directory have been another."""
 
 
 @dataclass
@@ -108,6 +115,8 @@ class _Batch:
     """Provisional numbers (negative) of the messages to be stored, in their order."""
     touched: dict[int, tuple[str | None, str | None]] = field(default_factory=dict)
     """By label: mailbox and message-id for the decision line."""
+    more: set[int] = field(default_factory=set)
+    """Numbers of stored messages of which another copy says more."""
 
 
 async def file_messages(
@@ -123,7 +132,8 @@ async def file_messages(
 ) -> Filed:
     """Files messages of one scope within the transaction of `connection`.
 
-    A message that is stored already is not stored again (T11): only where it lies is noted.
+    A message that is stored already is not stored again (T11): where it lies is noted, and who takes part or what it
+    refers to by this copy alone (the sender's own may name a Bcc), so that it does not matter which copy came first.
     """
     if not arrivals:
         return Filed([], 0)
@@ -131,19 +141,21 @@ async def file_messages(
     directory = await _items_named(connection, arrivals)
     letters = [each for arrival in arrivals for each in _letters(scope.id, arrival, directory)]
     stored = await mailroom.known_identities(connection, {each.identity for each in letters})
+    more = await _said_more(connection, office, letters, stored)
     for each in letters:
         if each.arrival.stored_as is not None:
             stored.setdefault(each.identity, each.arrival.stored_as)
     letters.sort(key=lambda each: (each.arrival.message.sent_at, each.arrival.message.message_id))
     off = await switched.off_so_far(connection, office, owner, _turned_up(letters, stored))
 
-    joints: dict[bytes, Joint] = {}
-    for each in letters:
-        if each.identity not in stored:  # of a mail that is here twice the first one counts
-            joints.setdefault(each.identity, _joint(scope.id, each))
-    nodes = {one for joint in joints.values() for one in (joint.own, *joint.aliases, *joint.references)}
+    joints = [
+        _joint(scope.id, each) if each.identity not in stored or each.identity in more else None for each in letters
+    ]
+    nodes = {one for each in joints if each is not None for one in (each.own, *each.aliases, *each.references)}
     again = [each for each in letters if each.identity in stored and (each.item or each.unknown_item)]
     nodes |= {each.own for each in again}
+    nodes |= {one for each in letters if each.item is not None for one in (each.mail, *each.copies)}
+    nodes |= off.keys()
     known = await mailroom.known_nodes(connection, nodes)
     threads = {each.thread for each in known.values()}
     placement = Placement(known, await mailroom.thread_sizes(connection, threads))
@@ -162,14 +174,20 @@ async def file_messages(
 
     batch = _Batch(undecided=order is Order.LATER)
     seen: dict[bytes, int] = {}
-    for each in letters:
+    decide_now = channel != IMAP
+    for each, joint in zip(letters, joints, strict=True):
         number = stored.get(each.identity) or seen.get(each.identity)
-        if number is None:
+        if number is not None:
+            if joint is not None:
+                _take_more(desk, placement, batch, number, each, joint, decide_now=decide_now)
+            if each.item is not None or each.unknown_item:
+                _delivered_again(desk, placement, batch, number, each)
+        elif joint is not None and not (each.copy and _is_filed_for(desk, placement, each)):
             number = -len(seen) - 1
             seen[each.identity] = number
-            _place(desk, placement, batch, number, each, joints[each.identity], decide_now=channel != IMAP)
-        elif each.item is not None:
-            _named_again(desk, placement, batch, number, each)
+            _place(desk, placement, batch, number, each, joint, decide_now=decide_now)
+    letters = [each for each in letters if each.identity in stored or each.identity in seen]
+    await _ask_from_the_first(desk, placement, batch, off)
     numbers, placed = await _number(desk, placement, batch)
     files = [desk.files[label] for label in batch.touched]
     for file in files:
@@ -193,6 +211,22 @@ async def file_messages(
             connection, office, place, off, batch.touched, provisional=first, instance=instance
         )
     return Filed(lines, len(batch.new), _merged(files) if batch.undecided else ())
+
+
+async def _said_more(
+    connection: Connection, office: Office, letters: Iterable[_Letter], stored: Mapping[bytes, int]
+) -> set[bytes]:
+    """The identities of stored messages of which a copy names people or references that the stored one does not."""
+    copies = [each for each in letters if each.identity in stored]
+    said = await mailroom.said(connection, {stored[each.identity] for each in copies}) if copies else {}
+    return {
+        each.identity
+        for each in copies
+        if not (
+            said[stored[each.identity]].people.issuperset(_participants(each.arrival, office))
+            and said[stored[each.identity]].refers.issuperset(references_of(each.arrival.message))
+        )
+    }
 
 
 def _turned_up(letters: Iterable[_Letter], stored: Collection[bytes]) -> dict[bytes, tuple[str, str]]:
@@ -254,17 +288,24 @@ def _letters(scope: int, arrival: Arrival, directory: Mapping[ItemRef, Item]) ->
     if not arrival.named:
         own = node(scope, message.message_id)
         return [_Letter(arrival, own, mailroom.identity_in(scope, message.identity, own), None, unknown_item=False)]
-    named = list(
-        dict.fromkeys(directory[ref].ref for ref in arrival.named if ref in directory and not directory[ref].deleted)
-    )
+    known: dict[ItemRef, ItemRef] = {}
+    for ref in arrival.named:
+        if ref in directory and not directory[ref].deleted:
+            known.setdefault(directory[ref].ref, ref)
     unknown = any(ref not in directory or directory[ref].deleted for ref in arrival.named)
-    own = node(scope, message.message_id)
-    first = named[0] if named else None
-    letters = [_Letter(arrival, own, mailroom.identity_in(scope, message.identity, own), first, unknown)]
-    for item in named[1:]:
-        own = node(scope, copy_id(message.message_id, str(item)))
-        identity = mailroom.identity_in(scope, message.identity, own)
-        letters.append(_Letter(arrival, own, identity, item, unknown_item=False, copy=True))
+    mail = node(scope, message.message_id)
+    identity = mailroom.identity_in(scope, message.identity, mail)
+    if not known:
+        return [_Letter(arrival, mail, identity, None, unknown)]
+    letters: list[_Letter] = []
+    for item, named in known.items():
+        copies = [node(scope, copy_id(message.message_id, str(ref))) for ref in dict.fromkeys((item, named))]
+        if not letters:
+            letters.append(_Letter(arrival, mail, identity, item, unknown, False, named, mail, tuple(copies)))
+        else:
+            own = copies[0]
+            identity = mailroom.identity_in(scope, message.identity, own)
+            letters.append(_Letter(arrival, own, identity, item, False, True, named, mail, tuple(copies[1:])))
     return letters
 
 
@@ -382,23 +423,96 @@ def _last_reference(letter: _Letter, joint: Joint) -> bytes | None:
     return joint.references[count - 1] if count else joint.references[-1]
 
 
-def _named_again(desk: Desk, placement: Placement, batch: _Batch, number: int, letter: _Letter) -> None:
+def _take_more(
+    desk: Desk, placement: Placement, batch: _Batch, number: int, letter: _Letter, joint: Joint, *, decide_now: bool
+) -> None:
+    """Another copy of a message says more (T11): the message joins what that refers to, and is asked about anew.
+
+    Whichever copy came first, people and references are the same in the end.
+    """
+    label = placement.thread_of(letter.own)
+    assert label is not None, "a stored message bears its id"
+    position, known = next((i, each) for i, each in enumerate(desk.files[label].letters) if each.id == number)
+    people = united(known.participants, _participants(letter.arrival, desk.office))
+    refers = united(known.refers, references_of(letter.arrival.message))
+    if (people, refers) == (known.participants, known.refers):
+        return
+    desk.files[label].letters[position] = replace(
+        known, participants=people, refers=refers, evidence={**known.evidence, **dict(letter.arrival.forwarded)}
+    )
+    label, _, before = placement.place(joint._replace(detached=known.detached), again=True)
+    file = desk.unite(label, before)
+    for gone in before:
+        if gone != label and gone in batch.touched:
+            batch.touched[label] = batch.touched.pop(gone)
+    file.new.add(number)
+    if number > 0:
+        batch.more.add(number)
+    batch.touched[label] = (letter.arrival.mailbox, shown_id(known.message_id))
+    if decide_now:
+        _decide_one(desk, file, number)
+
+
+def united(one: tuple[_T, ...], other: tuple[_T, ...]) -> tuple[_T, ...]:
+    """What either has: the same whichever was there first, in the order of the longer one."""
+    if set(other) <= set(one):
+        return one
+    first, second = sorted((one, other), key=lambda each: (-len(each), each))
+    return tuple(dict.fromkeys(first + second))
+
+
+async def _ask_from_the_first(desk: Desk, placement: Placement, batch: _Batch, off: switched.TurnedUp) -> None:
+    """Row 6: what turns up where linking is on is asked about from its first message on (`switched`), also where this
+    batch has brought more of the thread."""
+    turned_up = {placement.thread_of(node_) for node_ in off}
+    for label in batch.touched:
+        file = desk.files[label]
+        if label in turned_up and file.state.slot.item is None:
+            file.new |= {each.id for each in file.letters}
+            if batch.undecided:
+                await mailroom.unsettle(desk.connection, [each.id for each in file.letters if each.id > 0])
+
+
+def _delivered_again(desk: Desk, placement: Placement, batch: _Batch, number: int, letter: _Letter) -> None:
     """L16: a stored message is delivered again, to an item's address: row 3 if the slot is empty, else a conflict."""
-    assert letter.item is not None
     label = placement.thread_of(letter.own)
     assert label is not None, "a stored message bears its id"
     file = desk.files[label]
     position = next(i for i, each in enumerate(file.letters) if each.id == number)
     known = file.letters[position]
-    if any(ref is not None and ref.is_same(letter.item) for ref in (known.names, file.state.slot.item)):
+    marks = set[str]()
+    item = letter.item
+    if letter.unknown_item:
+        marks.add(str(Flag.SMART_BCC_UNKNOWN_ITEM))
+    is_retry = known.names is not None and _is_named(known.names, letter)
+    if item is not None and not is_retry and not _is_filed_for(desk, placement, letter):
+        if file.state.slot.item is None:
+            file.names[number] = item
+        elif not file.state.slot.item.is_same(item):
+            marks.add(str(Flag.SMART_BCC_CONFLICT))
+    if number not in file.names and marks <= known.marks:
         return  # the same delivery once more (RFC 1047)
-    if file.state.slot.item is None:
-        file.names[number] = letter.item
-    else:
-        file.mark(position, str(Flag.SMART_BCC_CONFLICT))
+    for said in sorted(marks):
+        file.mark(position, said)
     file.new.add(number)
     batch.touched[label] = (letter.arrival.mailbox, shown_id(known.message_id))
     _decide_one(desk, file, number)
+
+
+def _is_filed_for(desk: Desk, placement: Placement, letter: _Letter) -> bool:
+    """Whether a stored message is this mail, filed for this item when its recipients came in another order, or when
+    the directory did not know them all."""
+    if any(map(placement.is_borne, letter.copies)):
+        return True
+    label = placement.thread_of(letter.mail)
+    return label is not None and any(
+        each.node == letter.mail and each.names is not None and _is_named(each.names, letter)
+        for each in desk.files[label].letters
+    )
+
+
+def _is_named(ref: ItemRef, letter: _Letter) -> bool:
+    return any(named is not None and ref.is_same(named) for named in (letter.item, letter.named))
 
 
 def _new_message(
@@ -470,7 +584,11 @@ async def _write_messages(
     """Writes the new messages, and where each of the batch lies."""
     rows = {each.id: each for file in desk.files.values() for each in file.letters if isinstance(each, NewMessage)}
     new = {numbers[number]: rows[number] for number in batch.new}
+    more = [each for file in desk.files.values() for each in file.letters if each.id in batch.more]
     await mailroom.store(desk.connection, desk.scope.id, new)
+    await mailroom.say_more(desk.connection, more)
+    if batch.undecided:
+        await mailroom.unsettle(desk.connection, batch.more)
     await _note_places(desk.connection, letters, stored, {identity: numbers[n] for identity, n in seen.items()})
 
 
@@ -530,7 +648,7 @@ async def decide_undecided(
             if file.trigger is not Trigger.MERGE:
                 file.slot_before = each.slot_before
             file.trigger = Trigger.MERGE
-            file.lost = tuple(sorted({*file.lost, *each.lost}))
+            file.lost = tuple(sorted({*file.lost, *each.lost} - {file.state.slot.item}))
     lies_in = await cursors.mailboxes_of(connection, [file.label for file in files]) if channel == IMAP else {}
     about = {}
     for file in files:

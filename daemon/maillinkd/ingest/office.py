@@ -45,6 +45,11 @@ class Office:
     def forwarded(self) -> Literal["attached+inline", "attached", "off"]:
         return self.settings.smart_bcc.forwarded
 
+    @property
+    def trusts_authors(self) -> bool:
+        """Whether From of Smart Bcc mail is believed as it stands (L14)."""
+        return not self.settings.smart_bcc.require_authentication
+
     @cached_property
     def _internal(self) -> tuple[frozenset[str], frozenset[str]]:
         addresses = frozenset(map(self.compared, self.settings.internal_addresses()))

@@ -24,16 +24,32 @@ class Filtered(StrEnum):
 
 def left_out(office: Office, owner: str, message: Message) -> Filtered | None:
     """Whether this owner's mail is to be left out, and why. A block holds before a class."""
-    blocks = office.blocks(owner)
-    if blocks and any(
-        office.compared(each.address) in blocks or _domain_in(each.address, blocks)
-        for each in message.participants
-        if each.role is Role.FROM
-    ):
+    if blocked_by(office, owner, message) is not None:
         return Filtered.BLOCKED
     if office.settings.policy.bulk == "ignore" and _is_bulk(office, message):
         return Filtered.BULK
     return None
+
+
+def blocked_by(office: Office, owner: str, message: Message) -> str | None:
+    """The entry of the block lists that one of its authors falls under: an address, or "@" with a domain."""
+    blocks = office.blocks(owner)
+    if not blocks:
+        return None
+    for each in message.participants:
+        if each.role is Role.FROM:
+            compared = office.compared(each.address)
+            if (entry := compared if compared in blocks else _domain_in(each.address, blocks)) is not None:
+                return entry
+    return None
+
+
+def because(office: Office, owner: str, message: Message, reason: Filtered) -> list[str]:
+    """What makes this mail one of those: the entry of a block list, or the header fields of bulk mail."""
+    if reason is Filtered.BULK:
+        return classes.borne_by(message.headers, office.internal_domains)
+    entry = blocked_by(office, owner, message)
+    return [] if entry is None else [entry]
 
 
 def without_body(office: Office, message: Message) -> bool:
@@ -63,11 +79,11 @@ def _is_bulk(office: Office, message: Message) -> bool:
     return bool(classes.signs(message.headers, office.internal_domains))
 
 
-def _domain_in(address: str, blocks: frozenset[str]) -> bool:
-    """Whether its domain, or one that this is a subdomain of, is blocked."""
+def _domain_in(address: str, blocks: frozenset[str]) -> str | None:
+    """The entry with its domain, or with one that this is a subdomain of."""
     domain = address.rpartition("@")[2]
     while domain:
         if f"@{domain}" in blocks:
-            return True
+            return f"@{domain}"
         domain = domain.partition(".")[2]
-    return False
+    return None

@@ -23,7 +23,8 @@ async def off_so_far(connection: Connection, office: Office, owner: str, found: 
     if not in_linking:
         return {}
     known = await mailroom.known_nodes(connection, in_linking)
-    lies_in = await cursors.mailboxes_of(connection, {each.thread for each in known.values()})
+    threads = {each.thread for each in known.values()}
+    lies_in = await cursors.mailboxes_of(connection, threads, decided=True)
     return {
         node: place
         for node, place in in_linking.items()
@@ -52,7 +53,12 @@ async def decide(
         return []
     desk = Desk(connection, await mailroom.lock_scope(connection, *place), office, instance=instance)
     await desk.open(about)
-    files = [file for file in desk.files.values() if not file.new]  # an import decides its own threads when it ends
+    files = []
+    for file in desk.files.values():
+        if not file.new:
+            files.append(file)
+        elif file.state.slot.item is None:  # an import decides its own threads when it ends: these from the first on
+            await mailroom.unsettle(connection, [each.id for each in file.letters])
     for file in files:
         if file.state.slot.item is None:
             file.new = {each.id for each in file.letters}

@@ -2,11 +2,11 @@
 
 import json
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 from maillinkd.directory.item import ItemRef
 from maillinkd.linker.decision import Decision, Flag, Outcome, Reason, Trigger, outcome
@@ -36,6 +36,7 @@ _TICK = timedelta(milliseconds=1)
 """A line's timestamp is cut to this."""
 
 Line = Mapping[str, Any]
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -107,14 +108,33 @@ async def _what_they_repeat(connection: Connection, page: Sequence[Row]) -> _Ear
             undone.add(number)
         elif f'"trigger":"{Trigger.DIRECTORY}"' in row.line:
             by_directory.add(row.number)
-            slot = _facts(row).get("slot") or {}
-            if isinstance(slot.get("decision"), int):
+            slot = _facts(row).get("slot")
+            if isinstance(slot, dict) and isinstance(slot.get("decision"), int):
                 filled_by.add(slot["decision"])
     return _Earlier(
-        await journal.lines_before(connection, by_directory) if by_directory else {},
-        await journal.recorded(connection, undone) if undone else {},
-        await journal.recorded(connection, filled_by) if filled_by else {},
+        await _readable(journal.lines_before, connection, by_directory),
+        await _readable(journal.recorded, connection, undone),
+        await _readable(journal.recorded, connection, filled_by),
     )
+
+
+async def _readable(
+    read: Callable[[Connection, Collection[int]], Awaitable[Mapping[int, _T]]],
+    connection: Connection,
+    wanted: Collection[int],
+) -> Mapping[int, _T]:
+    """What the journal says of these decisions, without those that somebody has damaged: their own rows tell it."""
+    if not wanted:
+        return {}
+    try:
+        return await read(connection, wanted)
+    except (ValueError, zlib.error):
+        if len(wanted) == 1:
+            return {}
+    found: dict[int, _T] = {}
+    for number in wanted:
+        found.update(await _readable(read, connection, (number,)))
+    return found
 
 
 def _json(text: str | bytes) -> dict[str, Any]:
@@ -200,7 +220,7 @@ def _expected(row: Row, line: Line, facts: Mapping[str, Any], earlier: _Earlier)
     if "undoes" in line:
         undone = earlier.undone.get(line["undoes"])
         if undone is None:
-            raise ValueError(f"it undoes decision {line['undoes']}, which is not in the journal")
+            raise ValueError(f"it undoes decision {line['undoes']}, which is not in the journal, or not whole")
         if undone.facts is None or not any(letter.get("new") for letter in undone.facts["letters"]):
             return _as_before(line, facts, undone)
     provisional = Flag.PROVISIONAL in line["flags"]

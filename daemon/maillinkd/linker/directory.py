@@ -25,6 +25,8 @@ class Directory:
     items: Mapping[ItemRef, SlotItem] = field(default_factory=dict)
     by_person: Mapping[ItemRef, tuple[ItemRef, ...]] = field(default_factory=dict)
     """Items that a person has or takes part in."""
+    organizations: frozenset[ItemRef] = frozenset()
+    """Those that a hand linked and that are not deleted."""
     by_organization: Mapping[ItemRef, tuple[ItemRef, ...]] = field(default_factory=dict)
     """Items of an organization that have no contact person."""
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from maillinkd.directory.item import ItemKind, ItemRef
 from maillinkd.directory.lines import rfc3339
 from maillinkd.linker import rules
-from maillinkd.linker.decision import Origin, Reason, Slot, Trigger
+from maillinkd.linker.decision import Flag, Origin, Reason, Slot, Trigger
 from maillinkd.linker.snapshot import Letter, Person, SlotItem, Snapshot
 from maillinkd.mail.message import Participant, Role
 
@@ -59,6 +59,8 @@ class Case:
     snapshot: Snapshot
     slot: Slot
     """As it was then."""
+    emptied: ItemRef | None
+    """What was in the slot until a hand, or a chunk of a first sync (L26), emptied it for the rows to be asked."""
     letter: Letter
     external: tuple[str, ...]
     strangers: tuple[str, ...]
@@ -73,14 +75,18 @@ class Case:
         return [item for item in self.items if item.open]
 
 
-def case_of(snapshot: Snapshot, *, provisional: bool = False) -> Case:
-    """The case that a decision was about; `provisional`: a first sync made it, over all messages (L26)."""
+def case_of(snapshot: Snapshot, *, provisional: bool = False, emptied: ItemRef | None = None) -> Case:
+    """The case that a decision was about; `provisional`: a first sync made it, over all messages (L26).
+
+    `emptied`: what was in the slot, if it was emptied before the rows were asked.
+    """
     company = rules.company_of(snapshot)
     persons = company.persons | rules.persons_by_hand(snapshot)
     strangers = {each.address for _, letter in company.strangers for each in letter.participants}
     return Case(
         snapshot=snapshot,
         slot=_slot_before(snapshot, provisional=provisional),
+        emptied=emptied,
         letter=snapshot.letters[-1],
         external=tuple(sorted(company.external)),
         strangers=tuple(sorted(strangers - company.external - snapshot.internal)),
@@ -114,6 +120,8 @@ def asked(case: Case, reason: Reason, trigger: Trigger, *, undone: bool = False)
             rows.append(Row(number, row, question, None, f"`decide` begins with row {_FIRST_AUTOMATIC}"))
         elif answered is not None:
             rows.append(Row(number, row, question, None, f"row {answered} has answered"))
+        elif row is Reason.SMART_BCC_EXPLICIT and (conflict := _conflict(case)) is not None:
+            rows.append(Row(number, row, question, None, conflict))
         else:
             rows.append(Row(number, row, question, row is reason, _BECAUSE[row](case)))
             answered = number if row is reason else None
@@ -125,6 +133,14 @@ def _by_hand(case: Case) -> str:
         return f"{case.slot.item}, by hand"
     if case.slot.item is not None:
         return f"{case.slot.item}, but not by hand"
+    return _empty(case)
+
+
+def _empty(case: Case) -> str:
+    if case.slot.unlinked_by_hand:
+        return f"a hand had just unlinked {case.emptied}" if case.emptied else "a hand had emptied the slot"
+    if case.emptied:
+        return f"the slot was empty: a first sync asks again about what was linked automatically, {case.emptied}"
     return "the slot was empty"
 
 
@@ -142,10 +158,19 @@ def _named(case: Case) -> str:
     return f"<{case.letter.message_id}> names none"
 
 
+def _conflict(case: Case) -> str | None:
+    """L16: mail to another item's address reached a thread whose slot is filled, and cannot be detached."""
+    for letter in case.snapshot.letters:
+        if letter.new and letter.names is None and Flag.SMART_BCC_CONFLICT in letter.marks:
+            slot = f"the slot holds {case.slot.item}" if case.slot.item is not None else "the slot was filled"
+            return f"<{letter.message_id}> arrived at the address of another item, but {slot} (smart_bcc_conflict)"
+    return None
+
+
 def _kept(case: Case) -> str:
     item = case.slot.item
     if item is None:
-        return "the slot was empty"
+        return _empty(case)
     added = case.slot.added_at
     if case.slot.origin is Origin.AUTO and added is not None and case.snapshot.started_at < added:
         started = rfc3339(case.snapshot.started_at)

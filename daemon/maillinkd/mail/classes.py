@@ -1,7 +1,7 @@
 """Classes of mail: bulk mail, and mail that no person wrote, as its own header says; texts are not looked at."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from functools import lru_cache
 
@@ -40,6 +40,17 @@ class Sign(StrEnum):
     NO_REPLY = "no_reply"
     """The author's address is one that nobody reads, by its own name."""
 
+
+BORNE_BY: Mapping[Sign, tuple[str, ...]] = {
+    Sign.LIST: ("List-Id", "List-Post", "List-Unsubscribe"),
+    Sign.PRECEDENCE: ("Precedence",),
+    Sign.AUTO_SUBMITTED: ("Auto-Submitted",),
+    Sign.AUTO_RESPONSE_SUPPRESS: ("X-Auto-Response-Suppress",),
+    Sign.NULL_SENDER: ("Return-Path",),
+    Sign.REPORT: ("Content-Type",),
+    Sign.NO_REPLY: ("From",),
+}
+"""The header fields that each sign is read from."""
 
 COMMON = 256
 """Characters of a From field that may well come again."""
@@ -82,6 +93,19 @@ def signs(headers: bytes, own_domains: Collection[str] = ()) -> frozenset[Sign]:
     if any(_nobody_wrote(text) for text in values.get("from", ())):
         found.add(Sign.NO_REPLY)
     return frozenset(found)
+
+
+def borne_by(headers: bytes, own_domains: Collection[str] = ()) -> list[str]:
+    """The header fields that make the mail bulk or automatic, as they stand: `List-Id: <news.client.example>`."""
+    borne = signs(headers, own_domains)
+    names = [name for sign in Sign if sign in borne for name in BORNE_BY[sign]]
+    written = gather(headers, _NAMES)[0]
+    return [
+        f"{name}: {' '.join(value.decode('latin-1').split())}"
+        for name in names
+        for value in written.get(name.lower(), ())
+        if value.strip()
+    ]
 
 
 def _is_ours(list_id: str, own_domains: Collection[str]) -> bool:

@@ -115,8 +115,8 @@ class Placement:
         """The threads that the message would join, were it placed now; none for one that opens a thread."""
         return self._joined(self._nodes(joint))
 
-    def place(self, joint: Joint) -> Spot:
-        """Joins the message to its threads.
+    def place(self, joint: Joint, *, again: bool = False) -> Spot:
+        """Joins the message to its threads. `again`: it is placed already, and joins what another copy of it names.
 
         A bridge joins two threads of two messages or more each (threading.md, "Caution belongs to the linker").
         """
@@ -144,7 +144,7 @@ class Placement:
             self._known[each] = Known(label, bears, detached)
             self._any_detached |= detached
         size = self._sizes[label]
-        self._sizes[label] = Size(size.ids + fresh, size.messages + 1)
+        self._sizes[label] = Size(size.ids + fresh, size.messages + (not again))
         return Spot(label, bridge, threads)
 
     def result(self) -> Placed:

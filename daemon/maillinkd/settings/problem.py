@@ -65,8 +65,17 @@ def shown_key(path: KeyPath) -> str:
             shown += f"[{part}]"
         elif part != "[key]":  # pydantic's word for "the key itself is wrong"
             bare = re.fullmatch(r"[A-Za-z0-9_-]+", part)
-            shown += ("." if shown else "") + (part if bare else f'"{re.sub(r"[^ -~]", "?", part)}"')
+            shown += ("." if shown else "") + (part if bare else f'"{"".join(map(_in_quotes, part))}"')
     return shown
+
+
+def _in_quotes(character: str) -> str:
+    """As a basic string of TOML has it: as it is written, but for what would end the string or steer a terminal."""
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from maillinkd.settings import checks, secret
 from maillinkd.settings.database import DatabaseSettings
 from maillinkd.settings.problem import ConfigurationError, KeyPath, Problem, SecretUnavailable, Sources
 from maillinkd.settings.sections import (
+    PRESET_FORWARDED,
     DnsSettings,
     ListenerSettings,
     LogSettings,
@@ -66,7 +67,7 @@ class Settings(Section):
         policy, smart_bcc = given.get("policy", {}), given.get("smart_bcc", {})
         strict = isinstance(policy, Mapping) and policy.get("preset") == "pipedrive-strict"
         if strict and isinstance(smart_bcc, Mapping):
-            filled["smart_bcc"] = {"forwarded": "off", **smart_bcc}
+            filled["smart_bcc"] = {"forwarded": PRESET_FORWARDED["pipedrive-strict"], **smart_bcc}
         return filled
 
     @model_validator(mode="after")

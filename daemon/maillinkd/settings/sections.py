@@ -1,6 +1,7 @@
 """The sections of the file, each with its keys, their types and their defaults."""
 
 from calendar import monthrange
+from collections.abc import Mapping
 from datetime import date
 from ipaddress import ip_network
 from typing import Annotated, Literal
@@ -191,6 +192,13 @@ class MailboxSettings(Section):
     def secret_ways(self) -> tuple[str, ...]:
         """The keys by which this mailbox names its password; without any it is the systemd credential."""
         return tuple(way for way in SECRET_WAYS if getattr(self, way))
+
+
+PRESET_FORWARDED: Mapping[str, Literal["attached+inline", "off"]] = {
+    "recommended": "attached+inline",
+    "pipedrive-strict": "off",
+}
+"""linking.md, Presets: what each says of `smart_bcc.forwarded`."""
 
 
 class SmartBccSettings(Section):

@@ -1,14 +1,16 @@
 """Rules that are only tried (`simulate`): another file's, in the place of the configuration's own."""
 
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from maillinkd.settings.problem import ConfigurationError, Problem, Sources, shown_key
 from maillinkd.settings.reading import read
 from maillinkd.settings.root import Settings
-from maillinkd.settings.sections import PolicySettings, Section, SmartBccSettings
+from maillinkd.settings.sections import PRESET_FORWARDED, PolicySettings, Section, SmartBccSettings
 
+_S = TypeVar("_S", bound=Section)
 SMART_BCC_RULES = ("unknown_sender", "forwarded")
 """What of `[smart_bcc]` is a rule."""
 
@@ -17,7 +19,7 @@ def with_policy(settings: Settings, path: Path) -> Settings:
     """The same configuration under the rules of another file: its `[policy]`, and the rules in its `[smart_bcc]`.
 
     `[policy]` stands in the place of the configuration's own, but for `internal_domains`, which stay unless the file
-    names some; so do the rules of `[smart_bcc]`. Raises ConfigurationError.
+    names some; so do the rules of `[smart_bcc]`, and what the file's preset says of them. Raises ConfigurationError.
     """
     problems: list[Problem] = []
     tree = read(path, problems)
@@ -35,12 +37,19 @@ def with_policy(settings: Settings, path: Path) -> Settings:
         raise ConfigurationError(problems)
     if "internal_domains" not in policy.model_fields_set:
         policy = policy.model_copy(update={"internal_domains": settings.policy.internal_domains})
-    given = {key: getattr(rules, key) for key in rules.model_fields_set}
+    given = _of_preset(settings, policy) | {key: getattr(rules, key) for key in rules.model_fields_set}
     rest = {"policy": policy, "smart_bcc": settings.smart_bcc.model_copy(update=given)}
     return settings.model_copy(update=rest)
 
 
-def _tried(model: type[Section], section: str, table: object, path: Path, problems: list[Problem]) -> Section:
+def _of_preset(settings: Settings, policy: PolicySettings) -> dict[str, object]:
+    """What the file's preset says in the place of the configuration's."""
+    if settings.smart_bcc.forwarded != PRESET_FORWARDED[settings.policy.preset]:
+        return {}  # it was set beside the preset, and stays
+    return {"forwarded": PRESET_FORWARDED[policy.preset]}
+
+
+def _tried(model: type[_S], section: str, table: object, path: Path, problems: list[Problem]) -> _S:
     """The section of the file, or with its problems told one of defaults."""
     try:
         return model.model_validate(table)

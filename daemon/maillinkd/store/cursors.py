@@ -156,8 +156,11 @@ async def gone(connection: AsyncConnection, folder_id: int, uidvalidity: int, ui
         await upsert(connection, occurrence, rows)
 
 
-async def mailboxes_of(connection: AsyncConnection, threads: Collection[int]) -> dict[int, set[str]]:
-    """The mailboxes in which the messages of these threads (labels) lie (row 6)."""
+async def mailboxes_of(
+    connection: AsyncConnection, threads: Collection[int], *, decided: bool = False
+) -> dict[int, set[str]]:
+    """The mailboxes in which the messages of these threads (labels) lie (row 6); `decided`: without those that an
+    import has placed and not yet decided."""
     found: dict[int, set[str]] = {}
     for some in chunks(sorted(threads)):
         query = (
@@ -168,6 +171,8 @@ async def mailboxes_of(connection: AsyncConnection, threads: Collection[int]) ->
             .where(message_ref.c.thread.in_(some))
             .distinct()
         )
+        if decided:
+            query = query.where(messages.c.undecided.is_(False))
         for row in await connection.execute(query):
             found.setdefault(row.thread, set()).add(row.mailbox)
     return found

@@ -1,12 +1,14 @@
 """Opens the database; one writer at a time, durable when committed."""
 
 import asyncio
+import errno
 import fcntl
 import os
 import sqlite3
+import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -35,12 +37,18 @@ CHUNK = 5_000
 """Values in one IN list or rows in one statement: below the limits of both databases."""
 
 
+class NoDatabase(Exception):
+    """What the URL names is no database, or cannot be opened. The message names the place and what was expected."""
+
+
 class Database:
     """A database and the way to it. `transaction()` writes, `reading()` reads one consistent state."""
 
-    def __init__(self, engine: AsyncEngine, path: Path | None) -> None:
+    def __init__(self, engine: AsyncEngine, path: Path | None, place: str = "database.url") -> None:
+        """`place`: where its URL was set, for messages."""
         self._engine = engine
         self._path = path
+        self._place = place
         self._writer = asyncio.Lock()
         self._writer_lock = _lock_file(path, "writer")
         self._checkpoint_lock = _lock_file(path, "checkpoint")
@@ -84,9 +92,10 @@ class Database:
 
         On SQLite there is one at a time, in this process and among those that share the file. When the block has
         ended without an error its rows are on disk. Raises TemporaryFailure where the database failed: NoSpace on a
-        full disk, DiskFailed where the disk failed, and from then on always.
+        full disk, DiskFailed where the disk failed, and from then on always. Raises NoDatabase.
         """
-        async with self._turn(), self._watching_the_disk(), self._engine.connect() as connection:
+        async with self._turn(), self._watching_the_disk(), AsyncExitStack() as stack:
+            connection = await self._connect(stack)
             await connection.execution_options(maillinkd_write=True)
             async with connection.begin():
                 yield connection
@@ -134,12 +143,37 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that only reads, and sees one state. Raises TemporaryFailure where the database failed."""
+        """A transaction that only reads, and sees one state. Raises as `transaction`."""
         with _faults():
-            async with self._engine.connect() as connection:
+            async with AsyncExitStack() as stack:
+                connection = await self._connect(stack)
                 if not self.is_sqlite:
                     await connection.execution_options(isolation_level="REPEATABLE READ")
                 yield connection
+
+    async def _connect(self, stack: AsyncExitStack) -> AsyncConnection:
+        """A connection that the stack closes. Says where the URL was set, if it leads to no database."""
+        try:
+            return await stack.enter_async_context(self._engine.connect())
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
+                raise _no_sqlite(self._place, self._path) from error
+            if self._path is None and _is_temporary(error):
+                raise TemporaryFailure(f"{self._place}: {self._server} refuses us: {_said(error)}") from error
+            raise
+        except OSError as error:  # asyncpg finds nobody there
+            if self._path is not None:
+                raise
+            raise TemporaryFailure(
+                f"{self._place}: {self._server} cannot be reached ({_why(error)}): "
+                "expected a PostgreSQL server that runs there"
+            ) from error
+
+    @property
+    def _server(self) -> str:
+        url = self._engine.url
+        host = url.host or url.query.get("host") or "the socket on this host"
+        return f"{host}:{url.port or 5432}"
 
     @asynccontextmanager
     async def importing(self, *, patient: bool = True) -> AsyncIterator[bool]:
@@ -195,23 +229,57 @@ class Database:
         self._writer_lock = self._checkpoint_lock = self._presence = None
 
 
-def open_database(url: str) -> Database:
+def open_database(url: str, place: str = "database.url") -> Database:
     """Opens the database at an SQLAlchemy URL with an asyncio driver (`sqlite+aiosqlite`, `postgresql+asyncpg`).
 
-    A SQLite file is made, with its folder, where it is missing, readable by its owner alone (0600). Raises OSError
-    where that is not possible.
+    A SQLite file is made, with its folder, where it is missing, readable by its owner alone (0600). `place`: where
+    the URL was set, for messages. Raises NoDatabase where the file cannot be had, TemporaryFailure where it may
+    be later.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         engine = create_async_engine(parsed, pool_size=5, max_overflow=5, pool_pre_ping=True)
-        return Database(engine, None)
+        return Database(engine, None, place)
     path = Path(parsed.database or "")
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     engine = create_async_engine(parsed, pool_size=5, max_overflow=5, connect_args={"cached_statements": STATEMENTS})
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    return Database(engine, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        return Database(engine, path, place)
+    except OSError as error:
+        said = f"{place}: {path} cannot be opened ({_why(error)})"
+        if error.errno in _WRONG_PATH:
+            raise NoDatabase(f"{said}: expected a file and a folder that this user may read and write") from error
+        raise (NoSpace if error.errno == errno.ENOSPC else TemporaryFailure)(said) from error
+
+
+_WRONG_PATH = frozenset(
+    {
+        errno.EACCES,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
+"""The admin's to mend. What else the system says (no space, too many files open) may pass."""
+
+
+def _no_sqlite(place: str, path: Path | None) -> NoDatabase:
+    return NoDatabase(f"{place}: {path} is no SQLite database: expected the file of one, or a name that is free")
+
+
+def _why(error: OSError) -> str:
+    """In the system's words, where it has any: asyncio's and those of TLS are longer."""
+    if error.errno is not None and error.errno > 0 and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno)
+    return error.strerror or str(error) or "no answer in time"
 
 
 def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry | None) -> None:
@@ -297,6 +365,11 @@ def _faults() -> Iterator[None]:
         raise TemporaryFailure(str(error)) from error
 
 
+def _said(error: DBAPIError) -> str:
+    """The server's own sentence: SQLAlchemy puts the driver's class before it."""
+    return str((error.orig and error.orig.__cause__) or error.orig)
+
+
 def _temporary(error: BaseException | None) -> TemporaryFailure:
     """What a driver's error means."""
     if getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC):
@@ -378,10 +451,20 @@ async def is_alive(database: Database) -> None:
         await connection.execute(text("SELECT 1"))
 
 
-def copy_sqlite(source: Path, target: Path) -> None:
-    """Copies a SQLite database as it stands, while others may write to it. Blocks; raises sqlite3.Error."""
+def copy_sqlite(source: Path, target: Path, place: str = "database.url") -> None:
+    """Copies a SQLite database as it stands, while others may write to it. Blocks; raises NoDatabase, sqlite3.Error.
+
+    `place`: where its URL was set.
+    """
+    if not source.is_file():
+        raise _no_sqlite(place, source)
     with (
         closing(sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True)) as one,
         closing(sqlite3.connect(target)) as other,
     ):
-        one.backup(other)
+        try:
+            one.backup(other)
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+                raise
+            raise _no_sqlite(place, source) from error

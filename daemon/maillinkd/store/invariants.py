@@ -4,20 +4,24 @@ Everything is read within one transaction, in pages; what is found says where, a
 """
 
 import json
+import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 from sqlalchemy import Row, Select, and_, case, except_, func, not_, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from maillinkd.directory.item import SLOT_KINDS, ItemRef
-from maillinkd.linker.decision import Flag, Origin
-from maillinkd.linker.snapshot import micros
+from maillinkd.linker.decision import Flag, Origin, Reason, Slot, Trigger
+from maillinkd.linker.snapshot import micros, moment, slot_of
+from maillinkd.linker.versions import UnknownVersion, made_again
 from maillinkd.mail.address import without_plus_tag
+from maillinkd.mail.message import Role
 from maillinkd.mail.threads import Known, copy_id, node
-from maillinkd.store import cursors, links, mailroom
+from maillinkd.store import cursors, journal, links, mailroom
 from maillinkd.store.database import chunks
 from maillinkd.store.links import ThreadState
 from maillinkd.store.schema import (
@@ -42,6 +46,10 @@ _HOLD_NOW = frozenset(
 """Flags that a thread's row repeats from its newest decision."""
 _REPLACED = ("?", "\ufffd")
 """What stands in a stored Message-ID for what a database cannot hold; its node was made before."""
+_ROLES = frozenset(map(str, Role))
+_MARKS = frozenset({*map(str, Flag), mailroom.BRIDGE, mailroom.EXCLUDED})
+_NOT_WHOLE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""What reading raises where somebody has changed JSON or a word of a set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,16 @@ def _wrong_slot(row: Row[Any]) -> Problem:
     )
 
 
+def _other_reason(row: Row[Any]) -> Problem:
+    said = f"its link to {row.kind}:{row.key} repeats the reason {row.reason!r}, and the thread's is {row.of_thread}"
+    return Problem("link", f"label {row.thread}", said)
+
+
+def _emptied_and_filled(row: Row[Any]) -> Problem:
+    said = f"it is marked as unlinked by hand (unlinked_by_hand), and is linked to {row.kind}:{row.key}"
+    return Problem("slot", f"label {row.thread}", said)
+
+
 def _uid(row: Row[Any]) -> Problem:
     if row.message is None and row.disposition == cursors.STORED:
         said = "is said to be stored, and no message belongs to it"
@@ -144,6 +162,18 @@ _QUERIES: tuple[tuple[Any, Callable[[Any], Problem]], ...] = (
             link.c.slot.is_(None) == link.c.kind.in_(sorted(SLOT_KINDS))
         ),
         _wrong_slot,
+    ),
+    (
+        select(link.c.thread, link.c.kind, link.c.key, link.c.reason, thread.c.reason.label("of_thread"))
+        .join(thread, thread.c.id == link.c.thread)
+        .where(link.c.slot.is_(None), link.c.reason != thread.c.reason),
+        _other_reason,
+    ),
+    (
+        select(link.c.thread, link.c.kind, link.c.key)
+        .join(thread, thread.c.id == link.c.thread)
+        .where(link.c.slot == 1, thread.c.unlinked_by_hand),
+        _emptied_and_filled,
     ),
     (
         select(
@@ -195,6 +225,17 @@ class _Made:
 
     thread: int
     line: Mapping[str, Any]
+    rule_version: int
+    compressed: bytes | None
+    """Its facts; None once erased."""
+
+    def facts(self) -> Mapping[str, Any] | None:
+        """None where they are erased, or damaged, which the journal's own check tells."""
+        try:
+            found = orjson.loads(journal.read_facts(self.compressed)) if self.compressed is not None else None
+        except (ValueError, zlib.error):
+            return None
+        return found if isinstance(found, dict) else None
 
     def names(self, ref: ItemRef) -> bool:
         """Whether it linked the thread to this item."""
@@ -237,19 +278,41 @@ async def _threads(
         if not labels:
             return
         after = labels[-1]
-        page = await _page(connection, labels)
+        states, unreadable = await _states(connection, labels)
+        for problem in unreadable:
+            yield problem
+        page = await _page(connection, states)
         for state in page.states.values():
             place = f"thread {state.number}"
-            for problem in _counts(state, page.counted.get(state.id, _Counted())):
-                yield Problem("thread", place, problem)
-            for check_, problem in _decided(state, page):
-                yield Problem(check_, place, problem)
+            for said in _counts(state, page.counted.get(state.id, _Counted())):
+                yield Problem("thread", place, said)
+            for check_, said in _decided(state, page):
+                yield Problem(check_, place, said)
         summary.threads += len(labels)
         progress(len(labels))
 
 
-async def _page(connection: AsyncConnection, labels: Sequence[int]) -> _Page:
-    states = await links.states(connection, labels)
+async def _states(
+    connection: AsyncConnection, labels: Collection[int]
+) -> tuple[dict[int, ThreadState], list[Problem]]:
+    """How the threads stand, and of which nobody can tell: an unknown origin, kind or reason, or no JSON."""
+    try:
+        return await links.states(connection, labels), []
+    except (ValueError, TypeError) as error:
+        if len(labels) == 1:
+            said = f"its row, its links or its tombstones cannot be read: {error}"
+            return {}, [Problem("thread", f"label {label}", said) for label in labels]
+    states: dict[int, ThreadState] = {}
+    problems: list[Problem] = []
+    for label in labels:
+        found, unreadable = await _states(connection, [label])
+        states |= found
+        problems += unreadable
+    return states, problems
+
+
+async def _page(connection: AsyncConnection, states: dict[int, ThreadState]) -> _Page:
+    labels = list(states)
     numbers = {state.id: {state.number} for state in states.values()}
     query = select(thread_alias.c.thread, thread_alias.c.number).where(thread_alias.c.thread.in_(labels))
     for label, number in await connection.execute(query):
@@ -311,16 +374,17 @@ async def _counted(connection: AsyncConnection, labels: Sequence[int]) -> dict[i
 async def _decisions(connection: AsyncConnection, numbers: Collection[int]) -> dict[int, _Made]:
     found: dict[int, _Made] = {}
     for some in chunks(sorted(numbers)):
-        query = select(decision.c.id, decision.c.thread, decision.c.line).where(decision.c.id.in_(some))
-        for number, about, line in await connection.execute(query):
-            found[number] = _Made(about, _object(line))
+        columns = (decision.c.id, decision.c.thread, decision.c.line, decision.c.rule_version, decision.c.facts)
+        query = select(*columns).where(decision.c.id.in_(some))
+        for number, about, line, version, facts in await connection.execute(query):
+            found[number] = _Made(about, _object(line), version, facts)
     return found
 
 
 def _object(line: str) -> dict[str, Any]:
     """The line; empty where somebody has damaged it, which the journal's own check tells."""
     try:
-        found = json.loads(line)
+        found = orjson.loads(line)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
@@ -348,6 +412,7 @@ def _counts(state: ThreadState, counted: _Counted) -> Iterator[str]:
 
 def _decided(state: ThreadState, page: _Page) -> Iterator[tuple[str, str]]:
     """Every link and tombstone has its decision and agrees with it; the row repeats the newest ones."""
+    known = _Known(page)
     for ref, number in _links_of(state):
         made = page.decisions.get(number)
         if made is None:
@@ -362,17 +427,22 @@ def _decided(state: ThreadState, page: _Page) -> Iterator[tuple[str, str]]:
             yield "link", f"the tombstone of {act.ref} names decision {act.decision}, which is not there for it"
         elif made.names(act.ref):
             yield "link", f"the tombstone of {act.ref} names decision {act.decision}, which linked it"
+        elif (then := known.by(act.decision)) is not None and _key(act.ref) not in then.buried:
+            yield "link", f"the tombstone of {act.ref} names decision {act.decision}, which did not make it"
+    yield from (("link", problem) for problem in _as_made(state, known))
     if page.counted.get(state.id, _Counted()).undecided:
         return  # an import is under way, or was cut off and will be finished
     if state.decision is None or state.reason is None:
         yield "thread", "it was never decided"
         return
-    decided = page.decisions.get(state.decision)
-    newest = page.decisions.get(page.newest.get(state.number, 0))
+    number = page.newest.get(state.number, 0)
+    decided, newest = page.decisions.get(state.decision), page.decisions.get(number)
     if decided is None or newest is None:
         yield "thread", f"its decision {state.decision} is not there"
         return
     yield from (("thread", problem) for problem in _repeats(state, decided, newest))
+    if (then := known.by(number)) is not None:
+        yield from (("thread", problem) for problem in _settled(state, then))
 
 
 def _links_of(state: ThreadState) -> Iterator[tuple[ItemRef, int]]:
@@ -381,12 +451,38 @@ def _links_of(state: ThreadState) -> Iterator[tuple[ItemRef, int]]:
         yield state.slot.item, state.slot.decision or 0
 
 
+def _as_made(state: ThreadState, known: "_Known") -> Iterator[str]:
+    """Origin, reason and age of each link are those that the decision gave it that it names."""
+    for act in state.acts:
+        then = known.by(act.decision)
+        if then is None:
+            continue
+        origin = Origin.HAND if _key(act.ref) in then.by_hand else Origin.AUTO
+        if act.origin is not origin:
+            yield f"its link to {act.ref} is of origin {act.origin}, its decision {act.decision} says {origin}"
+    slot = state.slot
+    made = known.slot(slot.decision) if slot.item is not None and slot.decision else None
+    if made is None or slot.item is None or made.item is None or not made.item.is_same(slot.item):
+        return
+    if made.decision is not None:
+        yield f"its link to {slot.item} names decision {slot.decision}, which found it there"
+    for name in ("origin", "reason", "added_at"):
+        said, expected = getattr(slot, name), getattr(made, name)
+        if said != expected:
+            yield f"its link to {slot.item} has {name} {said}, its decision {slot.decision} says {expected}"
+
+
 def _repeats(state: ThreadState, decided: _Made, newest: _Made) -> Iterator[str]:
     """Slot, reason and candidates are those of the last slot decision; people and flags those of the newest one."""
     slot = state.slot.item and _key(state.slot.item)
     said = decided.line.get("slot")
     if slot != (said and said.lower()):
         yield f"its slot holds {slot or 'nothing'}, its decision {state.decision} says {said or 'nothing'}"
+    unlinked = decided.line.get("reason") == Reason.MANUAL_UNLINK_RESPECTED
+    if slot is None and state.slot.unlinked_by_hand is not unlinked:
+        hand = {True: "a hand emptied its slot", False: "no hand emptied its slot"}
+        said = f"its row says that {hand[not unlinked]} (unlinked_by_hand)"
+        yield f"{said}, its decision {state.decision} that {hand[unlinked]}"
     if state.reason != decided.line.get("reason"):
         yield f"its reason is {state.reason}, its decision {state.decision} says {decided.line.get('reason')}"
     if list(state.candidates) != decided.line.get("candidates"):
@@ -400,8 +496,94 @@ def _repeats(state: ThreadState, decided: _Made, newest: _Made) -> Iterator[str]
         yield "its flags are not those of its newest decision"
 
 
+def _settled(state: ThreadState, then: "_Then") -> Iterator[str]:
+    """What hands and merges have left: tombstones (L18), and whether a merge has lost an item (L21)."""
+    buried = {_key(act.ref) for act in state.tombstones}
+    for ref in sorted(then.tombstones - buried):
+        yield f"its newest decision knows a tombstone of {ref}, which is not there"
+    for ref in sorted(buried - then.tombstones):
+        yield f"its tombstone of {ref} is none that its newest decision knows"
+    if state.slot_lost != then.slot_lost:
+        lost = {True: "a merge has lost an item, and no hand has settled it since", False: "no item is lost"}
+        said = f"its row says that {lost[state.slot_lost]} (slot_lost)"
+        yield f"{said}, its newest decision that {lost[then.slot_lost]}"
+
+
 def _key(ref: ItemRef) -> str:
     return f"{ref.kind}:{ref.key}"
+
+
+# -- what decisions knew -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Then:
+    """What a decision knew of hands and merges. Items are as `_key` makes them."""
+
+    by_hand: frozenset[str]
+    """Persons and organizations that a hand had linked."""
+    tombstones: frozenset[str]
+    buried: frozenset[str]
+    """The tombstones that it made."""
+    slot_lost: bool
+
+
+class _Known:
+    """The facts of one thread's decisions, read once each; those of other threads are not kept."""
+
+    def __init__(self, page: _Page) -> None:
+        self._decisions = page.decisions
+        self._facts: dict[int, Mapping[str, Any] | None] = {}
+        self._then: dict[int, _Then | None] = {}
+
+    def by(self, number: int) -> _Then | None:
+        """None where they are erased, or not whole, which the journal's own check tells."""
+        if number not in self._then:
+            facts = self._of(number)
+            try:
+                self._then[number] = None if facts is None else _then(facts)
+            except _NOT_WHOLE:
+                self._then[number] = None
+        return self._then[number]
+
+    def slot(self, number: int) -> Slot | None:
+        """The slot as the decision left it, without a number if it was filled by this one; None as in `by`."""
+        facts = self._of(number)
+        try:
+            return None if facts is None else _slot_after(self._decisions[number], facts)
+        except (*_NOT_WHOLE, UnknownVersion):
+            return None
+
+    def _of(self, number: int) -> Mapping[str, Any] | None:
+        if number not in self._facts:
+            made = self._decisions.get(number)
+            self._facts[number] = None if made is None else made.facts()
+        return self._facts[number]
+
+
+def _then(facts: Mapping[str, Any]) -> _Then:
+    tombstones = frozenset(ref.lower() for ref in facts["tombstones"])
+    before = facts.get("before")  # a hand's, or an undo's
+    there = {ref.lower() for ref, _ in before["tombstones"]} if before is not None else tombstones
+    return _Then(
+        by_hand=frozenset(ref.lower() for ref in facts["hand"]),
+        tombstones=tombstones,
+        buried=tombstones - there,
+        slot_lost=bool(facts.get("slot_lost")),
+    )
+
+
+def _slot_after(made: _Made, facts: Mapping[str, Any]) -> Slot:
+    line, letters = made.line, facts["letters"]
+    trigger = Trigger(line["trigger"])
+    if trigger is Trigger.DIRECTORY or ("undoes" in line and not any(letter.get("new") for letter in letters)):
+        return slot_of(facts["slot"])
+    if facts["slot"]["item"] is None and not any("names" in letter for letter in letters):
+        (item,) = [each for each in facts["items"] if each["ref"] == line["slot"]]  # row 14 alone fills an empty one
+        reason = Reason.LINKED_SINGLE_OPEN_ITEM
+        return Slot(ItemRef.parse(item["ref"]), Origin.AUTO, moment(item["added"]), reason=reason)
+    provisional = Flag.PROVISIONAL in line["flags"]
+    return made_again(made.rule_version, facts, trigger, Reason(line["reason"]), provisional=provisional).slot
 
 
 # -- messages ------------------------------------------------------------------------------------------------------
@@ -416,6 +598,7 @@ _MESSAGES: Select[Any] = (
         messages.c.names,
         messages.c.participants,
         messages.c.refers,
+        messages.c.marks,
         message_ref.c.thread,
         message_ref.c.borne,
     )
@@ -431,36 +614,68 @@ async def _messages(
     after = 0
     while rows := (await connection.execute(_MESSAGES.where(messages.c.id > after))).all():
         after = rows[-1].id
-        refers = {row.id: [node(row.scope, ref) for ref in _references(row)] for row in rows}
-        known = await mailroom.known_nodes(connection, {each for nodes in refers.values() for each in nodes})
-        people = await _people(connection, [row.id for row in rows])
+        read: dict[int, _Read] = {}
         for row in rows:
-            for problem in _of_message(row, refers[row.id], known, people[row.id]):
-                yield Problem("message", f"message {row.id}, <{row.message_id}>", problem)
+            try:
+                read[row.id] = _read(row)
+            except _NOT_WHOLE as error:
+                yield Problem("message", _place(row), f"its row cannot be read: {error}")
+        known = await mailroom.known_nodes(connection, {each for one in read.values() for each in one.refers})
+        people = await _people(connection, list(read))
+        for row in rows:
+            if row.id in read:
+                for problem in _of_message(row, read[row.id], known, people[row.id]):
+                    yield Problem("message", _place(row), problem)
         summary.messages += len(rows)
         progress(len(rows))
 
 
-def _of_message(
-    row: Row[Any], refers: Sequence[bytes], known: Mapping[bytes, Known], people: Collection[str]
-) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a message's row says in JSON."""
+
+    refers: list[bytes]
+    """Nodes of the ids that it is joined to; T17: a detached one is joined to its own id alone."""
+    addresses: set[str]
+    """L6: those that it is found under, with and without their tags."""
+
+
+def _read(row: Row[Any]) -> _Read:
+    """Raises one of `_NOT_WHOLE` for what is no JSON of its form, an unknown role or mark, and no item."""
+    people = orjson.loads(row.participants)
+    refers = [] if row.refers == "[]" else json.loads(row.refers)  # orjson refuses ids that are no UTF-8
+    for each in people:
+        if each[0] not in _ROLES:
+            raise ValueError(f"{each[0]!r} is no role of a participant")
+    if row.marks != "[]" and (strange := sorted(set(orjson.loads(row.marks)) - _MARKS)):
+        raise ValueError(f"{strange[0]!r} is no mark of a message")
+    if row.names is not None:
+        ItemRef.parse(row.names)
+    addresses = {each[1] for each in people}
+    return _Read(
+        [] if row.detached else [node(row.scope, ref) for ref in refers],
+        addresses | {without_plus_tag(address) for address in addresses if "+" in address},
+    )
+
+
+def _place(row: Row[Any]) -> str:
+    return f"message {row.id}, <{row.message_id}>"
+
+
+def _of_message(row: Row[Any], read: _Read, known: Mapping[bytes, Known], people: Collection[str]) -> Iterator[str]:
     if row.thread is None or not row.borne:
         yield "it lies in no thread"
         return
     if not _is_its_node(row):
         yield "it lies under another Message-ID than its own"
+    refers = read.refers
     detached = [each for each in refers if each in known and known[each].detached]
     joined = refers[refers.index(detached[-1]) :] if detached else refers  # T17
     apart = [each for each in joined if each not in known or known[each].thread != row.thread]
     if apart:
         yield f"{len(apart)} of the ids that it refers to do not lie in its thread"
-    if people != _addresses(row):
+    if people != read.addresses:
         yield "it is not found under the addresses of its participants"
-
-
-def _references(row: Row[Any]) -> list[str]:
-    """T17: a detached message is joined to its own id alone."""
-    return [] if row.detached or row.refers == "[]" else list(json.loads(row.refers))
 
 
 def _is_its_node(row: Row[Any]) -> bool:
@@ -469,12 +684,6 @@ def _is_its_node(row: Row[Any]) -> bool:
     if row.node == node(row.scope, row.message_id):
         return True
     return bool(row.detached and row.names) and row.node == node(row.scope, copy_id(row.message_id, row.names))
-
-
-def _addresses(row: Row[Any]) -> set[str]:
-    """L6: a message is found under the addresses of its people, with and without their tags."""
-    addresses = {each[1] for each in json.loads(row.participants)}
-    return addresses | {without_plus_tag(address) for address in addresses if "+" in address}
 
 
 async def _people(connection: AsyncConnection, numbers: Sequence[int]) -> defaultdict[int, set[str]]:

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -196,20 +196,24 @@ async def directory(
         pairs += [(row[0], row[1]) for row in await connection.execute(query)]
     keys = {key for _, key in pairs} | {ref.key for ref in linked if ref.kind is ItemKind.PERSON}
     persons = await _persons(connection, keys)
-    organizations = {person.organization for person in persons.values() if person.organization} | {
-        ref for ref in linked if ref.kind is ItemKind.ORGANIZATION
+    by_hand = await living_organizations(
+        connection, sorted({ref.key for ref in linked if ref.kind is ItemKind.ORGANIZATION})
+    )
+    organizations = by_hand | {
+        each.organization.key: each.organization for each in persons.values() if each.organization
     }
     rows = await _slot_rows(connection, policy, persons, organizations, named)
     known = defaultdict[str, set[ItemRef]](set)
     for address, key in pairs:
         if key in persons:
             known[address].add(persons[key].ref)
-    found = await _slot_items(connection, policy, rows, persons)
+    found = await _slot_items(connection, policy, rows, persons, organizations)
     return Directory(
         known={address: tuple(sorted(refs)) for address, refs in known.items()},
         persons={person.ref: person for person in persons.values()},
         items={each.ref: each for each in found},
         by_person=_by_person(found),
+        organizations=frozenset(by_hand.values()),
         by_organization=_by_organization(found),
     )
 
@@ -243,7 +247,7 @@ async def _slot_rows(
     connection: AsyncConnection,
     policy: Policy,
     persons: Collection[str],
-    organizations: Collection[ItemRef],
+    organizations: Collection[str],
     named: Collection[ItemRef],
 ) -> list[Row[Any]]:
     rows: dict[tuple[str, str], Row[Any]] = {}
@@ -261,7 +265,7 @@ async def _slot_rows(
                 )
                 await collect(and_(items.c.kind == kind, items.c.key.in_(taking_part)))
     if policy.include_organization_items:
-        for some in chunks(sorted(ref.key for ref in organizations)):
+        for some in chunks(sorted(organizations)):
             await collect(and_(items.c.organization_key.in_(some), items.c.person_key.is_(None)))
     for kind in _SLOT_KINDS:
         keys = sorted(ref.key for ref in named if ref.kind == kind and (kind, ref.key) not in rows)
@@ -271,12 +275,14 @@ async def _slot_rows(
 
 
 async def _slot_items(
-    connection: AsyncConnection, policy: Policy, rows: Sequence[Row[Any]], persons: dict[str, Person]
+    connection: AsyncConnection,
+    policy: Policy,
+    rows: Sequence[Row[Any]],
+    persons: Mapping[str, Person],
+    organizations: Mapping[str, ItemRef],
 ) -> list[SlotItem]:
+    """`persons`, `organizations`: by key."""
     deals = await converted(connection, [row.key for row in rows if row.kind == ItemKind.LEAD])
-    organizations = {
-        person.organization.key: person.organization for person in persons.values() if person.organization
-    }
     found = []
     for row in rows:
         each = _item_of(row, ())

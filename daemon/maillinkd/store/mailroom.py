@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b, sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import bindparam, delete, select, text, update
@@ -78,6 +78,13 @@ class NewMessage(Stored):
     """`raw`, where that was packed before (`pack`)."""
 
 
+class Said(NamedTuple):
+    """What a message says of people and of other messages."""
+
+    people: frozenset[tuple[Role, str]]
+    refers: frozenset[str]
+
+
 def identity_in(scope_id: int, identity: bytes, node: bytes) -> bytes:
     """The identity (T11) of a message in its scope; a copy (L16 c) has its own, by its node."""
     return blake2b(identity + node, digest_size=16, key=scope_id.to_bytes(8, "big")).digest()
@@ -128,6 +135,33 @@ async def known_nodes(connection: AsyncConnection, nodes: Collection[bytes]) -> 
     return {node: Known(thread_, bool(borne_), bool(detached)) for node, thread_, borne_, detached in rows}
 
 
+async def said(connection: AsyncConnection, numbers: Collection[int]) -> dict[int, Said]:
+    """What these messages say of people and of other messages."""
+    return {
+        number: Said(
+            frozenset((Role(role), address) for role, address, *_ in orjson.loads(people)),
+            frozenset(json.loads(refers)),
+        )
+        for number, people, refers in await _SAID(connection, numbers)
+    }
+
+
+async def say_more(connection: AsyncConnection, letters: Collection[Stored]) -> None:
+    """Writes the people and references of stored messages anew."""
+    if not letters:
+        return
+    statement = (
+        update(messages)
+        .where(messages.c.id == bindparam("number"))
+        .values(participants=bindparam("people"), refers=bindparam("ids"))
+    )
+    rows = [{"number": each.id, "people": _people(each), "ids": _ids(each.refers)} for each in letters]
+    await connection.execute(statement, rows)
+    found = [(address, each.id) for each in letters for address in sorted(_findable(each.participants))]
+    await _PARTICIPANT(connection, found)
+
+
+_SAID = Lookup(select(messages.c.id, messages.c.participants, messages.c.refers), messages.c.id)
 _IDENTITIES = Lookup(select(messages.c.identity, messages.c.id), messages.c.identity)
 _NODES = Lookup(
     select(message_ref.c.node, message_ref.c.thread, message_ref.c.borne, message_ref.c.detached), message_ref.c.node
@@ -177,12 +211,12 @@ _MESSAGES = Lookup(
 )
 
 
-def order(each: Stored) -> tuple[datetime, str, bool, int]:
-    """L26: by sent time, then Message-ID; two messages of one id in the order in which they were stored.
+def order(each: Stored) -> tuple[datetime, str, str, tuple[Participant, ...], bool, int]:
+    """L26: by sent time, then Message-ID; two messages of one id (T11) by what tells them apart.
 
-    Messages about to be stored count downwards from -1, and come after those that are.
+    What nothing does, in the order in which they were stored: those about to be count downwards from -1.
     """
-    return each.sent_at, each.message_id, each.id < 0, abs(each.id)
+    return each.sent_at, each.message_id, each.subject, each.participants, each.id < 0, abs(each.id)
 
 
 def _stored(
@@ -285,10 +319,6 @@ def storable(text: str) -> str:
 
 def _row(number: int, scope_id: int, each: NewMessage, digest: bytes | None) -> tuple[Any, ...]:
     """In the order of `_MESSAGE`."""
-    people = [
-        (p.role, p.address, each.evidence[p.address]) if p.role is Role.FORWARDED else (p.role, p.address)
-        for p in each.participants
-    ]
     return (
         number,
         scope_id,
@@ -300,8 +330,8 @@ def _row(number: int, scope_id: int, each: NewMessage, digest: bytes | None) -> 
         micros(each.received_at),
         storable(each.subject),
         storable(each.base_subject),
-        orjson.dumps(people).decode(),
-        json.dumps(each.refers) if each.refers else "[]",  # ASCII: keeps bytes that are no UTF-8 (T2)
+        _people(each),
+        _ids(each.refers),
         each.last_reference,
         each.forward,
         each.detached,
@@ -312,6 +342,19 @@ def _row(number: int, scope_id: int, each: NewMessage, digest: bytes | None) -> 
         digest,
         each.undecided,
     )
+
+
+def _people(each: Stored) -> str:
+    people = [
+        (p.role, p.address, each.evidence[p.address]) if p.role is Role.FORWARDED else (p.role, p.address)
+        for p in each.participants
+    ]
+    return orjson.dumps(people).decode()
+
+
+def _ids(refers: Sequence[str]) -> str:
+    """In ASCII, which keeps bytes that are no UTF-8 (T2)."""
+    return json.dumps(refers) if refers else "[]"
 
 
 async def _store_raw(connection: AsyncConnection, new: Mapping[int, NewMessage]) -> dict[int, bytes]:
@@ -399,6 +442,12 @@ async def settle(connection: AsyncConnection, numbers: Collection[int]) -> None:
     """These messages' threads are decided now."""
     for some in chunks(sorted(numbers)):
         await connection.execute(update(messages).where(messages.c.id.in_(some)).values(undecided=False))
+
+
+async def unsettle(connection: AsyncConnection, numbers: Collection[int]) -> None:
+    """These messages' threads are to be decided from them on, when the import ends."""
+    for some in chunks(sorted(numbers)):
+        await connection.execute(update(messages).where(messages.c.id.in_(some)).values(undecided=True))
 
 
 async def undecided_threads(connection: AsyncConnection, limit: int) -> list[tuple[str, str, int]]:

@@ -2,24 +2,28 @@
 
 import json
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from maillinkd.linker.snapshot import micros, moment
 from maillinkd.mail.verdict import Verdict
-from maillinkd.store.database import upsert
+from maillinkd.store.cursors import QUARANTINED
+from maillinkd.store.database import chunks, upsert
 from maillinkd.store.mailroom import storable
-from maillinkd.store.schema import folder, quarantine, setting
+from maillinkd.store.schema import folder, occurrence, quarantine, setting
 
 UNKNOWN_SENDER = "smart_bcc_unknown_sender"
 UNAUTHENTICATED = "smart_bcc_unauthenticated"
 UNREADABLE = "unreadable"
+
+DROPPED = "filtered:quarantine_dropped"
+"""What became of a UID whose mail was held and then dropped, by age or by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +46,18 @@ class Held:
     uidvalidity: int | None = None
     uid: int | None = None
     number: int = 0
+    held_at: datetime | None = None
+    """When it was put there first; None while it is not there."""
     mailbox: str | None = None
     verdict: Verdict | None = None
     """What the check of its author came to, None where it was not asked for."""
 
 
-async def hold(connection: AsyncConnection, held: Sequence[Held]) -> None:
-    """Keeps the mail; what is held already is not doubled."""
+async def hold(connection: AsyncConnection, held: Sequence[Held], at: datetime) -> None:
+    """Keeps the mail from then on. What is held already is not doubled, nor held longer.
+
+    Synced mail that is met again after UIDVALIDITY has changed stands under the new one.
+    """
     await upsert(
         connection,
         quarantine,
@@ -69,10 +78,12 @@ async def hold(connection: AsyncConnection, held: Sequence[Held]) -> None:
                 "folder": each.folder,
                 "uidvalidity": each.uidvalidity,
                 "uid": each.uid,
+                "held_at": micros(at),
             }
             for each in held
         ],
         key=("digest",),
+        update=("uidvalidity",),
     )
 
 
@@ -88,10 +99,15 @@ async def get(connection: AsyncConnection, number: int) -> Held | None:
     return None if row is None else _held(row)
 
 
-async def drop(connection: AsyncConnection, number: int) -> bool:
-    """Forgets the mail of this number, for good. False if there is none."""
+async def take_out(connection: AsyncConnection, number: int) -> bool:
+    """Lets go of the mail of this number, which is about to be filed. False if there is none."""
     result = await connection.execute(delete(quarantine).where(quarantine.c.id == number).returning(quarantine.c.id))
     return result.scalar() is not None
+
+
+async def drop(connection: AsyncConnection, number: int) -> bool:
+    """Forgets the mail of this number, for good; its UID is `DROPPED`. False if there is none."""
+    return bool(await _drop(connection, quarantine.c.id == number))
 
 
 async def count(connection: AsyncConnection) -> int:
@@ -128,9 +144,34 @@ async def change(connection: AsyncConnection, number: int, held: Held) -> None:
 
 
 async def expire(connection: AsyncConnection, before: datetime) -> dict[str, int]:
-    """Drops what was received before then, for good. Returns how many there were of each reason."""
-    statement = delete(quarantine).where(quarantine.c.received_at < micros(before)).returning(quarantine.c.reason)
-    return dict(Counter((await connection.execute(statement)).scalars()))
+    """Drops what has been held since before then, for good, however old the mail. Its UIDs are `DROPPED`.
+
+    Returns how many there were of each reason.
+    """
+    return dict(Counter(await _drop(connection, quarantine.c.held_at < micros(before))))
+
+
+async def _drop(connection: AsyncConnection, which: ColumnElement[bool]) -> list[str]:
+    """Returns the reason of each."""
+    columns = (quarantine.c.reason, quarantine.c.folder, quarantine.c.uidvalidity, quarantine.c.uid)
+    rows = (await connection.execute(delete(quarantine).where(which).returning(*columns))).all()
+    uids = defaultdict[tuple[int, int], list[int]](list)
+    for row in rows:
+        if row.uid is not None:
+            uids[row.folder, row.uidvalidity].append(row.uid)
+    for (number, uidvalidity), found in uids.items():
+        for some in chunks(found):
+            await connection.execute(
+                update(occurrence)
+                .where(
+                    occurrence.c.folder == number,
+                    occurrence.c.uidvalidity == uidvalidity,
+                    occurrence.c.uid.in_(some),
+                    occurrence.c.disposition == QUARANTINED,  # one that is gone from the server stays so
+                )
+                .values(disposition=DROPPED)
+            )
+    return [row.reason for row in rows]
 
 
 async def tell_today(connection: AsyncConnection, at: datetime) -> bool:
@@ -164,6 +205,7 @@ def _held(row: Any) -> Held:
         uidvalidity=row.uidvalidity,
         uid=row.uid,
         number=row.id,
+        held_at=None if row.held_at is None else moment(row.held_at),
         mailbox=row.mailbox,
         verdict=Verdict.of_text(row.verdict) if row.verdict else None,
     )

@@ -42,7 +42,7 @@ class Flag(Boolean):
         return None
 
 
-VERSION = "0002"
+VERSION = "0003"
 """The newest migration. A database with another one that this program does not know is refused."""
 
 metadata = MetaData(
@@ -358,6 +358,7 @@ quarantine = Table(
     Column("error", Text, nullable=False),
     Column("message_id", Text, nullable=False),
     Column("received_at", BigInteger, nullable=False),
+    Column("held_at", BigInteger),  # keep_days counts from here; NULL, by a program of schema 0002, keeps it
     Column("size", BigInteger, nullable=False),
     Column("raw", Bytes, nullable=False),  # zlib: the whole mail, or the header block of a synced one
     Column("sender", Text, nullable=False),

@@ -409,6 +409,8 @@ class HeldView:
     channel: str
     reason: str
     received_at: datetime
+    held_at: datetime | None
+    """None where a program of schema 0002 put it there."""
     size: int
     error: str
     author: str
@@ -424,6 +426,7 @@ async def list_held(connection: AsyncConnection) -> list[HeldView]:
             held.c.channel,
             held.c.reason,
             held.c.received_at,
+            held.c.held_at,
             held.c.size,
             held.c.error,
             held.c.author,
@@ -439,6 +442,7 @@ async def list_held(connection: AsyncConnection) -> list[HeldView]:
             channel=row.channel,
             reason=row.reason,
             received_at=moment(row.received_at),
+            held_at=None if row.held_at is None else moment(row.held_at),
             size=row.size,
             error=row.error,
             author=row.author,

@@ -1,0 +1,201 @@
+"""Mail of synced mailboxes: the ledger that the IMAP door asks, and what files its batches."""
+
+import asyncio
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import structlog
+
+from maillinkd.ingest import aside, filing, sieve
+from maillinkd.ingest.filing import Arrival, Order, Place
+from maillinkd.ingest.house import House, Line
+from maillinkd.ingest.office import IMAP
+from maillinkd.ingest.reading import content_ids, read_headers
+from maillinkd.mail.delivery import Fetched, FolderBatch, FolderCursor, Packed, Parsed, Run, Stand
+from maillinkd.mail.message import Message
+from maillinkd.store import cursors, gmail, ledger, mailroom, quarantine
+from maillinkd.store.database import Connection
+from maillinkd.store.quarantine import Held
+from maillinkd.worker.parent import WorkerFailed
+
+CHUNK_BYTES = 4 << 20
+"""Bytes of whole messages that are filed in one transaction."""
+
+log = structlog.get_logger("maillinkd.ingest")
+
+
+class Synced:
+    """The ledger of synced mail (`mail.delivery.Ledger`)."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    async def cursor(self, mailbox: str, folder: str) -> FolderCursor | None:
+        async with self._house.database.reading() as connection:
+            return await cursors.cursor(connection, mailbox, folder)
+
+    async def known_uids(self, mailbox: str, folder: str, uidvalidity: int, low: int, high: int) -> Collection[int]:
+        async with self._house.database.reading() as connection:
+            return await cursors.known_uids(connection, mailbox, folder, uidvalidity, low, high)
+
+    async def settled(self, mailbox: str, folder: str, stand: Stand) -> None:
+        async with self._house.transaction() as connection:
+            await cursors.settle(connection, mailbox, folder, stand)
+
+    async def runs(self, mailbox: str, folder: str, uidvalidity: int, low: int, high: int) -> Sequence[Run]:
+        async with self._house.database.reading() as connection:
+            return await ledger.runs(connection, mailbox, folder, uidvalidity, low, high)
+
+    async def note_audit(self, mailbox: str, folder: str, missing: int) -> None:
+        async with self._house.transaction() as connection:
+            await ledger.note_audit(connection, mailbox, folder, missing, datetime.now(UTC))
+
+    def begin_reading(self, messages: Sequence[Fetched]) -> Awaitable[Sequence[Parsed]]:
+        """Parses and compresses what a FETCH brought while other things go on: in the worker, and in a thread."""
+        return asyncio.ensure_future(self._prepare(messages))
+
+    async def _prepare(self, messages: Sequence[Fetched]) -> Sequence[Parsed]:
+        reading = read_headers(self._house.worker, [(each.headers, each.received_at, each.size) for each in messages])
+        if all(each.raw is None for each in messages):
+            return [Parsed(message, None) for message in await reading]
+        packing = asyncio.to_thread(mailroom.pack, [each.raw for each in messages])
+        return [Parsed(*both) for both in zip(*await asyncio.gather(reading, packing), strict=True)]
+
+    async def file(self, batch: FolderBatch) -> None:
+        """Files what a FETCH brought; the transaction that files the last of it moves the folder's cursor.
+
+        Where a crash comes in between, what was filed is met again and known (T11).
+        """
+        parsed = await (batch.reading or self.begin_reading(batch.messages))
+        mails = list(zip(batch.messages, parsed, strict=True))
+        slices = _slices(mails, self._house.chunk()) or [[]]
+        for each in slices[:-1]:
+            await self._file(batch, each, last=False)
+        await self._file(batch, slices[-1], last=True)
+
+    async def _file(self, batch: FolderBatch, mails: Sequence[tuple[Fetched, Parsed]], *, last: bool) -> None:
+        office = self._house.office
+        owner = office.owner_of_mailbox(batch.mailbox)
+        read: dict[int, _Read] = {}
+        unread: list[tuple[int, Held]] = []
+        drafts: set[int] = set()
+        for each, (message, packed) in mails:
+            if each.gmail is not None and each.gmail.is_draft:
+                drafts.add(each.uid)
+                continue
+            content = each.raw if each.raw is not None else each.headers
+            if isinstance(message, Message) and content:
+                read[each.uid] = _Read(each, message, each.raw, packed)
+            else:
+                why = message if isinstance(message, str) else "the server does not give it"
+                log.error("message could not be read", folder=batch.folder, uid=each.uid, error=why)
+                unread.append((each.uid, aside.unreadable(content, each.received_at, each.size, why)))
+
+        unwanted = sieve.reasons(office, owner, {uid: each.message for uid, each in read.items()})
+        for uid, mail in list(read.items()):
+            if mail.raw is None:
+                continue
+            if sieve.without_body(office, mail.message):
+                read[uid] = mail._replace(raw=None, packed=None)
+            elif uid not in unwanted:
+                try:
+                    ids = await content_ids(self._house, owner, mail.message, mail.raw)
+                except WorkerFailed as error:
+                    log.error("message could not be read", folder=batch.folder, uid=uid, error=str(error))  # noqa: TRY400
+                    unread.append((uid, aside.suspect(mail.message, mail.fetched.size, mail.raw, str(error))))
+                    del read[uid]
+                else:
+                    read[uid] = mail._replace(content_ids=ids)
+        slice_ = _Slice(self._house, batch, owner, read, unwanted, drafts, last)
+        order = sorted(read, key=lambda uid: read[uid].message.sent_at)
+        await aside.file_batch(self._house, slice_, order, unread)
+
+
+class _Read(NamedTuple):
+    """A message that could be read."""
+
+    fetched: Fetched
+    message: Message
+    raw: bytes | None
+    """The whole message, where it is to be kept."""
+    packed: Packed | None
+    content_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """What is filed of a FETCH in one transaction, by UID (`aside.Batch`)."""
+
+    house: House
+    batch: FolderBatch
+    owner: str
+    read: Mapping[int, _Read]
+    unwanted: Mapping[int, sieve.Filtered]
+    drafts: Collection[int]
+    last: bool
+    """It ends the batch."""
+
+    async def file(
+        self, connection: Connection, numbers: Collection[int], held: aside.Numbered, *, done: bool
+    ) -> list[Line]:
+        batch, owner = self.batch, self.owner
+        accounted: list[tuple[int, int | None, str]] = [(uid, None, cursors.DRAFT) for uid in self.drafts if done]
+        done = done and self.last
+        folder = await cursors.move(connection, batch.mailbox, batch.folder, batch.cursor if done else None)
+        validity = batch.cursor.uidvalidity
+        unwanted = {uid: self.read[uid].message for uid in numbers if uid in self.unwanted}
+        out = await sieve.not_stored(connection, owner, unwanted)
+        wanted = [(uid, self.read[uid]) for uid in numbers if uid not in out]
+        marks = {uid: each.fetched.gmail for uid, each in wanted if each.fetched.gmail is not None}
+        known = await gmail.known(connection, batch.mailbox, owner, IMAP, marks.values())
+        arrivals = [
+            Arrival(
+                message,
+                raw,
+                fetched.size,
+                batch.mailbox,
+                Place(folder, validity, uid),
+                content_ids=ids,
+                stored_as=known.get(fetched.gmail.message_id) if fetched.gmail is not None else None,
+                packed=packed,
+            )
+            for uid, (fetched, message, raw, packed, ids) in wanted
+        ]
+        order = Order.FIRST_SYNC if batch.first_sync else Order.NOW
+        filed = await filing.file_messages(
+            connection, self.house.office, owner, IMAP, arrivals, instance=self.house.instance, order=order
+        )
+        await quarantine.hold(
+            connection,
+            [
+                replace(each, folder=folder, uidvalidity=validity, uid=uid, digest=aside.digest(each, folder, uid))
+                for uid, each in held
+            ],
+            datetime.now(UTC),
+        )
+        accounted += [(uid, None, cursors.QUARANTINED) for uid, _ in held]
+        accounted += [(uid, None, self.unwanted[uid].disposition) for uid in out]
+        await cursors.record(connection, folder, validity, accounted)
+        await gmail.record(connection, folder, validity, marks)
+        if batch.gone and done:
+            await cursors.gone(connection, folder, validity, batch.gone)
+        return filed.lines
+
+    def suspect(self, number: int) -> Held:
+        mail = self.read[number]
+        return aside.suspect(mail.message, mail.fetched.size, mail.fetched.raw or mail.fetched.headers)
+
+
+def _slices(mails: Sequence[tuple[Fetched, Parsed]], most: int) -> list[Sequence[tuple[Fetched, Parsed]]]:
+    """Mails that go in together: not too many, and not too large."""
+    slices: list[Sequence[tuple[Fetched, Parsed]]] = []
+    start = size = 0
+    for position, (fetched, _) in enumerate(mails):
+        larger = size + len(fetched.raw or b"")
+        if position > start and (position - start == most or larger > CHUNK_BYTES):
+            slices.append(mails[start:position])
+            start, larger = position, len(fetched.raw or b"")
+        size = larger
+    return [*slices, mails[start:]] if mails else slices
