@@ -367,8 +367,9 @@ class World:
 
     def _is_filed_for(self, scope: Scope, mail: Mail, item: ItemRef) -> bool:
         """Whether the mail or a copy of it is there for this item, or for the lead that it was."""
-        named = [each.named for each in scope.mails if each.id == mail.id and each.named is not None]
-        return any(item in (ref, self._item_meant(ref)) for ref in named)
+        same = (mail.id, mail.sender, mail.subject, mail.sent)
+        named = [each.named for each in scope.mails if (each.id, each.sender, each.subject, each.sent) == same]
+        return any(item in (ref, self._item_meant(ref)) for ref in named if ref is not None)
 
     def _come_again(self, owner: str, scope: Scope, twin: Mail, mail: Mail) -> None:
         """L13, L16: a stored message, delivered again to another item's address, or to an unknown item's."""

@@ -11,7 +11,7 @@ from maillinkd.ingest.office import Office
 from maillinkd.linker.decision import Decision, Reason, Trigger
 from maillinkd.linker.rules import follow_directory, hand_over
 from maillinkd.store import items, links, mailroom
-from maillinkd.store.database import Connection
+from maillinkd.store.database import Connection, lock_directory
 
 
 async def apply(
@@ -21,6 +21,7 @@ async def apply(
 
     Returns the items as they are now and the decision lines.
     """
+    await lock_directory(connection, alone=True)
     before = await items.read(connection, {change.ref for change in changes})
     by_key = {(ref.kind, ref.key): item for ref, item in before.items()}
     after: dict[tuple[ItemKind, str], Item] = {}

@@ -98,10 +98,10 @@ class _Letter(NamedTuple):
     copy: bool = False
     named: ItemRef | None = None
     """`item` as the address has it: perhaps the lead that is a deal now (L10)."""
-    mail: bytes = b""
-    """The node of the mail, also for a copy."""
+    mail: tuple[bytes, bytes] = (b"", b"")
+    """Node and identity of the mail, also for a copy."""
     copies: tuple[bytes, ...] = ()
-    """Other nodes under which a copy for this item may lie: when the mail was delivered first, the address may have
+    """Other identities that a copy for this item may have: when the mail was delivered first, the address may have
     stood in another place, or the directory have been another."""
 
 
@@ -140,7 +140,8 @@ async def file_messages(
     scope = await mailroom.lock_scope(connection, owner, channel)
     directory = await _items_named(connection, arrivals)
     letters = [each for arrival in arrivals for each in _letters(scope.id, arrival, directory)]
-    stored = await mailroom.known_identities(connection, {each.identity for each in letters})
+    identities = {one for each in letters for one in (each.identity, *each.copies)}
+    stored = await mailroom.known_identities(connection, identities)
     more = await _said_more(connection, office, letters, stored)
     for each in letters:
         if each.arrival.stored_as is not None:
@@ -154,7 +155,7 @@ async def file_messages(
     nodes = {one for each in joints if each is not None for one in (each.own, *each.aliases, *each.references)}
     again = [each for each in letters if each.identity in stored and (each.item or each.unknown_item)]
     nodes |= {each.own for each in again}
-    nodes |= {one for each in letters if each.item is not None for one in (each.mail, *each.copies)}
+    nodes |= {each.mail[0] for each in letters if each.item is not None}
     nodes |= off.keys()
     known = await mailroom.known_nodes(connection, nodes)
     threads = {each.thread for each in known.values()}
@@ -181,8 +182,9 @@ async def file_messages(
             if joint is not None:
                 _take_more(desk, placement, batch, number, each, joint, decide_now=decide_now)
             if each.item is not None or each.unknown_item:
-                _delivered_again(desk, placement, batch, number, each)
-        elif joint is not None and not (each.copy and _is_filed_for(desk, placement, each)):
+                is_filed = _is_filed_for(desk, placement, each, stored | seen)
+                _delivered_again(desk, placement, batch, number, each, is_filed=is_filed)
+        elif joint is not None and not (each.copy and _is_filed_for(desk, placement, each, stored | seen)):
             number = -len(seen) - 1
             seen[each.identity] = number
             _place(desk, placement, batch, number, each, joint, decide_now=decide_now)
@@ -299,13 +301,13 @@ def _letters(scope: int, arrival: Arrival, directory: Mapping[ItemRef, Item]) ->
         return [_Letter(arrival, mail, identity, None, unknown)]
     letters: list[_Letter] = []
     for item, named in known.items():
-        copies = [node(scope, copy_id(message.message_id, str(ref))) for ref in dict.fromkeys((item, named))]
+        nodes = [node(scope, copy_id(message.message_id, str(ref))) for ref in dict.fromkeys((item, named))]
+        copies = tuple(mailroom.identity_in(scope, message.identity, each) for each in nodes)
+        place = (mail, identity)
         if not letters:
-            letters.append(_Letter(arrival, mail, identity, item, unknown, False, named, mail, tuple(copies)))
+            letters.append(_Letter(arrival, mail, identity, item, unknown, False, named, place, copies))
         else:
-            own = copies[0]
-            identity = mailroom.identity_in(scope, message.identity, own)
-            letters.append(_Letter(arrival, own, identity, item, False, True, named, mail, tuple(copies[1:])))
+            letters.append(_Letter(arrival, nodes[0], copies[0], item, False, True, named, place, copies[1:]))
     return letters
 
 
@@ -473,7 +475,9 @@ async def _ask_from_the_first(desk: Desk, placement: Placement, batch: _Batch, o
                 await mailroom.unsettle(desk.connection, [each.id for each in file.letters if each.id > 0])
 
 
-def _delivered_again(desk: Desk, placement: Placement, batch: _Batch, number: int, letter: _Letter) -> None:
+def _delivered_again(
+    desk: Desk, placement: Placement, batch: _Batch, number: int, letter: _Letter, *, is_filed: bool
+) -> None:
     """L16: a stored message is delivered again, to an item's address: row 3 if the slot is empty, else a conflict."""
     label = placement.thread_of(letter.own)
     assert label is not None, "a stored message bears its id"
@@ -484,8 +488,8 @@ def _delivered_again(desk: Desk, placement: Placement, batch: _Batch, number: in
     item = letter.item
     if letter.unknown_item:
         marks.add(str(Flag.SMART_BCC_UNKNOWN_ITEM))
-    is_retry = known.names is not None and _is_named(known.names, letter)
-    if item is not None and not is_retry and not _is_filed_for(desk, placement, letter):
+    is_retry = is_filed or (known.names is not None and _is_named(known.names, letter))
+    if item is not None and not is_retry:
         if file.state.slot.item is None:
             file.names[number] = item
         elif not file.state.slot.item.is_same(item):
@@ -499,14 +503,15 @@ def _delivered_again(desk: Desk, placement: Placement, batch: _Batch, number: in
     _decide_one(desk, file, number)
 
 
-def _is_filed_for(desk: Desk, placement: Placement, letter: _Letter) -> bool:
-    """Whether a stored message is this mail, filed for this item when its recipients came in another order, or when
-    the directory did not know them all."""
-    if any(map(placement.is_borne, letter.copies)):
+def _is_filed_for(desk: Desk, placement: Placement, letter: _Letter, numbers: Mapping[bytes, int]) -> bool:
+    """Whether a message is this mail, filed for this item when its recipients came in another order, or when the
+    directory was another. `numbers`: of the messages that are there, by identity."""
+    if not numbers.keys().isdisjoint(letter.copies):
         return True
-    label = placement.thread_of(letter.mail)
+    mail, identity = letter.mail
+    label, number = placement.thread_of(mail), numbers.get(identity)
     return label is not None and any(
-        each.node == letter.mail and each.names is not None and _is_named(each.names, letter)
+        each.id == number and each.names is not None and _is_named(each.names, letter)
         for each in desk.files[label].letters
     )
 

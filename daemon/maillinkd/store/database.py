@@ -440,6 +440,21 @@ async def next_numbers(connection: AsyncConnection, table: Table, count: int) ->
     return sorted((await connection.execute(query, {"name": table.name, "count": count})).scalars())
 
 
+_DIRECTORY = 0x6D61696C6469
+"""The advisory lock of PostgreSQL under which the directory is read and changed."""
+
+
+async def lock_directory(connection: AsyncConnection, *, alone: bool) -> None:
+    """Until the transaction ends the directory stays as it is or, `alone`, is read by nobody who decides.
+
+    So no thread is filed beside a change of the directory that neither sees the other (linking.md L6). To be taken
+    before a scope is locked. SQLite has one writer anyway.
+    """
+    if connection.dialect.name != "sqlite":
+        take = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
+        await connection.execute(text(f"SELECT {take}(:lock)"), {"lock": _DIRECTORY})
+
+
 def chunks(values: Sequence[_T], size: int = CHUNK) -> list[Sequence[_T]]:
     """The values in slices that fit one statement."""
     return [values[start : start + size] for start in range(0, len(values), size)]

@@ -21,7 +21,7 @@ from maillinkd.mail.delivery import Packed
 from maillinkd.mail.message import Participant, Role
 from maillinkd.mail.threads import Known, Size
 from maillinkd.store.bulk import Insert, Lookup
-from maillinkd.store.database import chunks, next_numbers, upsert
+from maillinkd.store.database import chunks, lock_directory, next_numbers, upsert
 from maillinkd.store.deflate import LEVEL, compress
 from maillinkd.store.schema import message as messages
 from maillinkd.store.schema import message_ref, participant, raw_message, raw_piece, scope, thread, thread_alias
@@ -92,6 +92,7 @@ def identity_in(scope_id: int, identity: bytes, node: bytes) -> bytes:
 
 async def lock_scope(connection: AsyncConnection, owner: str, channel: str) -> Scope:
     """The scope, made where it is new; until the transaction ends nobody else writes in it."""
+    await lock_directory(connection, alone=False)
     query = (
         select(scope).where(scope.c.owner == owner, scope.c.channel == channel).with_for_update()
     )  # SQLite has one writer anyway and leaves FOR UPDATE out
