@@ -350,7 +350,9 @@ async def test_what_may_pass_is_told_from_what_may_not_and_the_next_try_is_a_new
     assert scene.server.holds((await anna.current()).secret)
 
 
-@pytest.mark.parametrize(("key", "words"), [(None, "is not here"), (Fernet.generate_key(), "another key")])
+@pytest.mark.parametrize(
+    ("key", "words"), [(None, "is not here"), (Fernet.generate_key(), "another key")], ids=["no key", "another key"]
+)
 async def test_without_the_key_the_token_cannot_be_had(scene: Scene, key: bytes | None, words: str) -> None:
     await scene.logged_in()
     scene.key = key

@@ -33,6 +33,8 @@ BUSY_TIMEOUT = 10.0
 
 STATEMENTS = 500
 """Prepared statements that a connection to SQLite keeps; those of many rows come in several sizes (`bulk`)."""
+_POOL = {"pool_size": 10, "max_overflow": 0}
+"""Connections are kept: to close one that was too many, just when the daemon stops, is told as an error."""
 CHUNK = 5_000
 """Values in one IN list or rows in one statement: below the limits of both databases."""
 
@@ -238,10 +240,10 @@ def open_database(url: str, place: str = "database.url") -> Database:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        engine = create_async_engine(parsed, pool_size=5, max_overflow=5, pool_pre_ping=True)
+        engine = create_async_engine(parsed, **_POOL, pool_pre_ping=True)
         return Database(engine, None, place)
     path = Path(parsed.database or "")
-    engine = create_async_engine(parsed, pool_size=5, max_overflow=5, connect_args={"cached_statements": STATEMENTS})
+    engine = create_async_engine(parsed, **_POOL, connect_args={"cached_statements": STATEMENTS})
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     try:
