@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+JOBS ?= 2
 UV ?= $(shell command -v uv || echo $(BIN)/uv)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -23,9 +24,9 @@ help:
 run: $(INSTALLED)
 	@$(BIN)/maillinkd demo
 
-# pytest comes last, so that its closing line is the last one printed.
+# pytest comes last, so that its closing line is the last one printed. A worker that dies ends the run.
 test: servers lint
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --max-worker-restart 0 $(PYTEST_ARGS)
 
 torture: servers $(INSTALLED)
 	@HYPOTHESIS_PROFILE=torture $(BIN)/python -m pytest -m torture $(PYTEST_ARGS)
