@@ -1,11 +1,13 @@
 """The header block and its fields (RFC 5322, 2.2 and 4.5)."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mail.hostile import in_time
-from maillinkd.mail.header import MAX_FIELD, MAX_HEADER, Field, gather, scan, split
+from maillinkd.mail.header import MAX_FIELD, MAX_HEADER, Field, body_start, gather, scan, split
 
 lines = st.sampled_from([b"To: a@b", b" c", b"\t", b"To : d", b"junk", b"Cc:e", b"X: f", b":", b"\xff:", b""])
 blocks = st.lists(st.tuples(lines, st.sampled_from([b"\r\n", b"\n", b"\r"]))).map(
@@ -28,6 +30,16 @@ blocks = st.lists(st.tuples(lines, st.sampled_from([b"\r\n", b"\n", b"\r"]))).ma
 )
 def test_a_message_is_split_at_its_first_empty_line(raw: bytes, header: bytes, body: bytes) -> None:
     assert (header, body) == split(raw)
+
+
+@given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a"])).map(b"".join), st.integers(0, 4), st.integers(0, 4))
+def test_the_first_empty_line_is_that_of_one_pattern(source: bytes, before: int, after: int) -> None:
+    start, end = before, max(before, len(source) - after)
+    one = re.compile(rb"\r\n\r\n|\n\r?\n|\r\r(?!\n)").search(source, start, end)
+    begins_with_one = re.compile(rb"\r?\n").match(source, start, end)
+
+    found = begins_with_one or one
+    assert body_start(source, start, end) == (found.end() if found else end)
 
 
 @given(st.one_of(st.binary(), blocks))

@@ -10,7 +10,8 @@ MAX_HEADER = 262_144
 MAX_FIELD = 100_000
 """Bytes of a field, its name and folding included (as Postfix has it); the rest of it is ignored."""
 
-_END = re.compile(rb"\r\n\r\n|\n\r?\n|\r\r(?!\n)")
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
+_EMPTY_LINE_OF_CR = re.compile(rb"\r\r(?!\n)")
 _LINE_END = b"\r\n"
 
 
@@ -40,8 +41,9 @@ def body_start(source: bytes, start: int, end: int) -> int:
         return start + 1
     if source[start : min(end, start + 2)] == b"\r\n":
         return start + 2
-    found = _END.search(source, start, end)
-    return found.end() if found else end
+    found = _EMPTY_LINE.search(source, start, end)  # one pattern for both would take three times as long
+    sooner = _EMPTY_LINE_OF_CR.search(source, start, found.start() + 1 if found else end)
+    return sooner.end() if sooner else found.end() if found else end
 
 
 def scan(block: bytes, names: Collection[str]) -> list[Field]:
