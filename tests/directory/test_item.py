@@ -26,7 +26,8 @@ DEAL, LEAD, PROJECT = (ItemRef(kind, "1") for kind in (ItemKind.DEAL, ItemKind.L
     ],
 )
 def test_what_is_open(about: str, item: Item, converted: bool, open_: bool) -> None:
-    actual = is_open(item, converted=converted)
+    kind, status = item.ref.kind, item.status
+    actual = is_open(kind, status, deleted=item.deleted, archived=item.archived, converted=converted)
 
     assert actual == open_, about
 

@@ -83,10 +83,10 @@ class Item:
     """Ids of persons who take part."""
 
 
-def is_open(item: Item, *, converted: bool) -> bool:
+def is_open(
+    kind: ItemKind, status: str | None, *, deleted: bool = False, archived: bool = False, converted: bool = False
+) -> bool:
     """linking.md, Words, "Open". `converted`: a deal that is not deleted was made from this lead (L10)."""
-    if item.deleted or item.archived or converted:
+    if deleted or archived or converted:
         return False
-    if item.ref.kind is ItemKind.LEAD:
-        return True
-    return item.ref.kind in SLOT_KINDS and (item.status or "open") == "open"
+    return kind is ItemKind.LEAD or (kind in SLOT_KINDS and (status or "open") == "open")

@@ -285,21 +285,28 @@ async def _slot_items(
     deals = await converted(connection, [row.key for row in rows if row.kind == ItemKind.LEAD])
     found = []
     for row in rows:
-        each = _item_of(row, ())
-        assert each.imported_at is not None
-        person = persons.get(row.person_key or "")
+        ref = ItemRef(ItemKind(row.kind), row.id)
+        person = persons[row.person_key].ref if row.person_key in persons else None
+        organization = organizations.get(row.organization_key)
         participants = frozenset[ItemRef]()
-        if policy.include_participants:
-            keys = (id_.lower() for id_ in each.participants)
-            participants = frozenset(persons[key].ref for key in keys if key in persons)
+        is_unknown = (row.person_key and not person) or (row.organization_key and not organization)
+        if is_unknown or policy.include_participants:
+            given = json.loads(row.given)
+            person = person or _named(ItemKind.PERSON, given.get("person"))
+            organization = organization or _named(ItemKind.ORGANIZATION, given.get("organization"))
+            if policy.include_participants:
+                keys = (id_.lower() for id_ in given.get("participants", ()))
+                participants = frozenset(persons[key].ref for key in keys if key in persons)
+        is_converted = ref.kind is ItemKind.LEAD and row.key in deals
         found.append(
             SlotItem(
-                ref=each.ref,
-                open=is_open(each, converted=row.kind == ItemKind.LEAD and row.key in deals),
-                added_at=each.added_at or each.imported_at,
-                person=person.ref if person else _named(ItemKind.PERSON, each.person),
-                organization=organizations.get(row.organization_key or "")
-                or _named(ItemKind.ORGANIZATION, each.organization),
+                ref=ref,
+                open=is_open(
+                    ref.kind, row.status, deleted=row.deleted, archived=row.archived, converted=is_converted
+                ),
+                added_at=moment(row.imported_at if row.added_at is None else row.added_at),
+                person=person,
+                organization=organization,
                 participants=participants,
             )
         )
