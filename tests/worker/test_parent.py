@@ -112,6 +112,38 @@ async def test_it_is_let_go_when_nobody_needs_it(worker: Worker, monkeypatch: py
     assert await worker.call(jobs.process) != before
 
 
+async def test_it_can_be_started_before_there_is_a_job(worker: Worker) -> None:
+    worker.warm_up()
+    worker.warm_up()
+    assert worker._start is not None
+    await worker._start
+    assert worker._process is not None
+    assert await worker.call(jobs.process) == worker._process.pid
+
+
+async def test_one_that_was_started_for_nothing_is_let_go(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parent, "IDLE", 0.0)
+    worker.warm_up()
+    assert worker._start is not None
+    await worker._start
+    assert worker._process is not None
+    assert await worker._process.wait() == 0
+
+
+async def test_one_that_is_just_being_started_is_stopped_too() -> None:
+    worker = Worker()
+    worker.warm_up()
+    await worker.close()
+    assert worker._process is None
+
+
+async def test_a_start_that_fails_is_told_by_the_job(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parent.sys, "executable", "/nowhere/python")
+    worker.warm_up()
+    with pytest.raises(WorkerMissing, match="cannot start the worker"):
+        await worker.call(jobs.double, 1)
+
+
 async def test_a_process_that_cannot_be_had_is_a_failed_job(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parent.sys, "executable", "/nowhere/python")
     with pytest.raises(WorkerMissing, match="cannot start the worker"):

@@ -34,7 +34,10 @@ class Synced:
 
     async def cursor(self, mailbox: str, folder: str) -> FolderCursor | None:
         async with self._house.database.reading() as connection:
-            return await cursors.cursor(connection, mailbox, folder)
+            cursor = await cursors.cursor(connection, mailbox, folder)
+        if self._house.worker is not None and (cursor is None or not cursor.first_sync_done):
+            self._house.worker.warm_up()  # there may be much to parse
+        return cursor
 
     async def known_uids(self, mailbox: str, folder: str, uidvalidity: int, low: int, high: int) -> Collection[int]:
         async with self._house.database.reading() as connection:

@@ -36,12 +36,24 @@ class Worker:
         self._turn = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
         self._farewell: asyncio.TimerHandle | None = None
+        self._start: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    def warm_up(self) -> None:
+        """Starts the process meanwhile, for a job that is about to come; where it cannot be had, that will say so."""
+        if not self._turn.locked() and (self._start is None or self._start.done()):
+            self._start = asyncio.create_task(self._warm_up())
+
+    async def _warm_up(self) -> None:
+        async with self._turn:
+            with suppress(WorkerMissing):
+                await self._running()
+                self._let_go_when_idle()
 
     async def call(self, function: Callable[[*_Arguments], _T], *arguments: *_Arguments) -> _T:
         """What the function returns. It and its arguments are pickled, so it must stand at the top of its module.
@@ -56,13 +68,15 @@ class Worker:
             except BaseException:
                 await self._kill()  # its next answer would be that of this job
                 raise
-            self._farewell = asyncio.get_running_loop().call_later(IDLE, self._dismiss)
+            self._let_go_when_idle()
         if not done:
             raise WorkerFailed(str(result))
         return result  # type: ignore[no-any-return]  # a pickle has no type
 
     async def close(self) -> None:
         """Ends the process, whatever it is doing."""
+        if self._start is not None:
+            await asyncio.wait([self._start])  # starting one takes no time that matters, and ends of its own
         if self._farewell is not None:
             self._farewell.cancel()
         await self._kill()
@@ -95,6 +109,11 @@ class Worker:
             except OSError as error:
                 raise WorkerMissing(f"cannot start the worker: {error}") from error
         return self._process
+
+    def _let_go_when_idle(self) -> None:
+        if self._farewell is not None:
+            self._farewell.cancel()
+        self._farewell = asyncio.get_running_loop().call_later(IDLE, self._dismiss)
 
     def _dismiss(self) -> None:
         """It ends when nobody can give it work any more."""
