@@ -5,7 +5,9 @@
 What is compared, each a process of its own, from its start to its end:
 
 - `drain`       the nine header fields of all messages read from the socket and thrown away: nobody can be faster
-- `imapclient`  a plain script of imapclient and sqlite3 that stores these headers; neither threads nor links
+- `imapclient`  a plain script of imapclient and sqlite3 that stores these headers as they come, nothing read in them;
+                neither threads nor links
+- `columns`     such a script that stores what they say, field by field, as one would search it (ENVELOPE)
 - `mbsync`      whole messages into a Maildir
 - `notmuch`     the same and `notmuch new`: headers, threads and a full-text index
 - `maillinkd`   `maillinkd sync`, store = "headers": headers, threads, links and a journal of decisions
@@ -29,6 +31,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dovecot
 
@@ -155,10 +158,7 @@ def _contest(
             print(f"{contestant.name}: {contestant.program} is not installed", file=sys.stderr)
     if arguments.server == "warm":
         for contestant in present:
-            if contestant.name in {
-                "drain",
-                "maillinkd",
-            }:  # between them they ask for every field that anyone asks for
+            if contestant.name in {"drain", "columns", "maillinkd"}:  # they ask for all that anyone asks for
                 _turn(contestant, server, home, arguments.messages)
     for _ in range(arguments.repeat):
         for contestant in present:
@@ -269,6 +269,40 @@ def _drain(directory: Path, port: int) -> None:
 
 def _imapclient(directory: Path, port: int) -> None:
     """What one would write on an afternoon."""
+
+    def row(uid: int, answer: dict[bytes, Any]) -> tuple[object, ...]:
+        return (*_place(uid, answer), answer[f"BODY[HEADER.FIELDS ({FIELDS})]".encode()])
+
+    _plain_script(directory, port, [HEADERS], "headers", row)
+
+
+def _columns(directory: Path, port: int) -> None:
+    """What one would write on the next one."""
+
+    def listed(addresses: Iterable[object] | None) -> str:
+        return ", ".join(map(str, addresses or ()))
+
+    def row(uid: int, answer: dict[bytes, Any]) -> tuple[object, ...]:
+        said = answer[b"ENVELOPE"]
+        people = map(listed, (said.from_, said.reply_to, said.to, said.cc))
+        ids = (said.message_id, said.in_reply_to, answer[b"BODY[HEADER.FIELDS (REFERENCES)]"])
+        return (*_place(uid, answer), str(said.date), said.subject, *people, *ids)
+
+    columns = "sent_at, subject, sender, reply_to, recipient, cc, message_id, in_reply_to, refers"
+    _plain_script(directory, port, ["ENVELOPE", "BODY.PEEK[HEADER.FIELDS (REFERENCES)]"], columns, row)
+
+
+def _place(uid: int, answer: dict[bytes, Any]) -> tuple[object, ...]:
+    return uid, answer[b"INTERNALDATE"].isoformat(), answer[b"RFC822.SIZE"]
+
+
+def _plain_script(
+    directory: Path,
+    port: int,
+    items: list[str],
+    columns: str,
+    row: Callable[[int, dict[bytes, Any]], tuple[object, ...]],
+) -> None:
     import imapclient
 
     client = imapclient.IMAPClient("127.0.0.1", port=port, ssl=False)
@@ -276,21 +310,14 @@ def _imapclient(directory: Path, port: int) -> None:
     client.select_folder("INBOX", readonly=True)
     with closing(sqlite3.connect(directory / "mail.db")) as database:
         database.execute("PRAGMA journal_mode=WAL")
-        database.execute("CREATE TABLE message (uid INTEGER PRIMARY KEY, received_at, size, headers BLOB)")
+        database.execute(f"CREATE TABLE message (uid INTEGER PRIMARY KEY, received_at, size, {columns})")
+        marks = ", ".join("?" * (3 + len(columns.split(","))))
         uids = client.search("ALL")
         for start in range(0, len(uids), BATCH):
-            answers = client.fetch(uids[start : start + BATCH], ["INTERNALDATE", "RFC822.SIZE", HEADERS])
-            rows = [
-                (
-                    uid,
-                    answer[b"INTERNALDATE"].isoformat(),
-                    answer[b"RFC822.SIZE"],
-                    answer[f"BODY[HEADER.FIELDS ({FIELDS})]".encode()],
-                )
-                for uid, answer in answers.items()
-            ]
+            answers = client.fetch(uids[start : start + BATCH], ["INTERNALDATE", "RFC822.SIZE", *items])
             with database:
-                database.executemany("INSERT INTO message VALUES (?, ?, ?, ?)", rows)
+                rows = [row(uid, answer) for uid, answer in answers.items()]
+                database.executemany(f"INSERT INTO message VALUES ({marks})", rows)
     client.logout()
 
 
@@ -309,11 +336,12 @@ def _count_indexed(directory: Path) -> int:
     return int(subprocess.run(["notmuch", "count", "*"], env=environment, check=True, capture_output=True).stdout)
 
 
-ROLES = {"drain": _drain, "imapclient": _imapclient}
+ROLES = {"drain": _drain, "imapclient": _imapclient, "columns": _columns}
 
 CONTESTANTS = (
     Contestant("drain", sys.executable, _myself("drain"), lambda directory: int((directory / "count").read_text())),
     Contestant("imapclient", sys.executable, _myself("imapclient"), _count_rows),
+    Contestant("columns", sys.executable, _myself("columns"), _count_rows),
     Contestant("mbsync", "mbsync", _mbsync, _count_files),
     Contestant("notmuch", "notmuch", _notmuch, _count_indexed),
     Contestant("maillinkd", sys.executable, _maillinkd, _count_threads),
