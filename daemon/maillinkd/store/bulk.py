@@ -10,7 +10,9 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from maillinkd.store.database import Database, Statement, chunks
+from maillinkd.store import turns
+from maillinkd.store.database import Database, chunks
+from maillinkd.store.turns import Statement
 
 PARAMETERS = 4_000
 """Values in one statement of SQLite. Its thread needs the interpreter once a statement, not once a row, and so works
@@ -21,7 +23,7 @@ class Insert:
     """An INSERT whose rows are tuples in the order of `columns`, as the drivers take them: nothing is converted.
 
     A row whose `key` is there already gets the columns `update`, or where there are none stays as it is. Without a
-    key that is an error (sqlalchemy.exc.IntegrityError).
+    key that is an error (sqlalchemy.exc.IntegrityError), which SQLite tells by the next statement, or the commit.
     """
 
     def __init__(self, table: Table, columns: Sequence[str], *, key: Sequence[str] = (), update: Sequence[str] = ()):
@@ -40,10 +42,9 @@ class Insert:
         return ", ".join(map(self._quote, names))
 
     async def __call__(self, connection: AsyncConnection, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Inserts the rows, in order."""
+        """Inserts the rows, in order. SQLite does so while the caller goes on, and before it does anything else."""
         if connection.dialect.name == "sqlite":
-            for text, values in self._statements(rows):
-                await connection.exec_driver_sql(text, values)
+            turns.behind(connection).later(list(self._statements(rows)))
         elif rows:
             await connection.exec_driver_sql(self._numbered(), list(rows))
 
@@ -65,6 +66,28 @@ class Insert:
         return f"{self._head}({', '.join(f'${number}' for number in range(1, self._width + 1))}){self._tail}"
 
 
+class Update:
+    """An UPDATE that gives one column one value in all rows whose `key` is one of many.
+
+    SQLite does so while the caller goes on, as `Insert`.
+    """
+
+    def __init__(self, table: Table, column: str, key: str) -> None:
+        quote = sqlite.dialect().identifier_preparer.quote
+        self._head = f"UPDATE {quote(table.name)} SET {quote(column)} = "  # noqa: S608  # of our schema
+        self._where = f" WHERE {quote(key)}"
+
+    async def __call__(self, connection: AsyncConnection, value: Any, keys: Iterable[Any]) -> None:
+        """`keys`: with none, nothing happens."""
+        for some in chunks(list(keys)):
+            if connection.dialect.name == "sqlite":
+                asked = _padded(some)
+                text = f"{self._head}?{self._where} IN {_marks(len(asked), 1)}"
+                turns.behind(connection).later([(text, (value, *asked))])
+            else:
+                await connection.exec_driver_sql(f"{self._head}$1{self._where} = ANY($2)", (value, list(some)))
+
+
 class Lookup:
     """A SELECT without conditions, for the rows whose `key` is one of many values.
 
@@ -82,7 +105,7 @@ class Lookup:
         found: list[Any] = []
         for some in chunks(list(values)):
             if connection.dialect.name == "sqlite":
-                asked = (*some, *[some[-1]] * ((1 << (len(some) - 1).bit_length()) - len(some)))
+                asked = _padded(some)
                 result = await connection.exec_driver_sql(f"{text} IN {_marks(len(asked), 1)}", asked)
             else:
                 result = await connection.exec_driver_sql(f"{text} = ANY($1)", (list(some),))
@@ -94,6 +117,11 @@ class Lookup:
             query, key = self._query.compile(dialect=dialect), self._key.compile(dialect=dialect)
             self._texts[dialect.name] = f"{query} WHERE {key}"
         return self._texts[dialect.name]
+
+
+def _padded(values: Sequence[Any]) -> tuple[Any, ...]:
+    """The values, the last of them repeated, in one of few numbers, so that few statements are prepared and kept."""
+    return (*values, *[values[-1]] * ((1 << (len(values) - 1).bit_length()) - len(values)))
 
 
 def _portions(rows: int, most: int) -> Iterator[int]:

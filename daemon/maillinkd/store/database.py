@@ -21,10 +21,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from maillinkd.mail.delivery import DiskFailed, NoSpace, TemporaryFailure
+from maillinkd.store import turns
+from maillinkd.store.turns import Statement
 
 _T = TypeVar("_T")
-Statement = tuple[str, tuple[Any, ...]]
-"""SQL as the driver takes it, and its values."""
 Connection = AsyncConnection
 """What a transaction is worked with; the rest of the house does not know the library."""
 
@@ -243,7 +243,9 @@ def open_database(url: str, place: str = "database.url") -> Database:
         engine = create_async_engine(parsed, **_POOL, pool_pre_ping=True)
         return Database(engine, None, place)
     path = Path(parsed.database or "")
-    engine = create_async_engine(parsed, **_POOL, connect_args={"cached_statements": STATEMENTS})
+    engine = create_async_engine(
+        parsed, **_POOL, connect_args={"cached_statements": STATEMENTS, "async_creator_fn": turns.connect}
+    )
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     try:
@@ -435,9 +437,13 @@ async def next_numbers(connection: AsyncConnection, table: Table, count: int) ->
     Rows can then go in with one executemany, which INSERT … RETURNING would do one by one on SQLite.
     """
     if connection.dialect.name == "sqlite":  # nobody else writes before this transaction ends
-        query = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
-        newest = (await connection.execute(query, {"name": table.name})).scalar() or 0
-        return list(range(newest + 1, newest + count + 1))
+        newest = turns.behind(connection).newest
+        if not newest:
+            rows = await connection.execute(text("SELECT name, seq FROM sqlite_sequence"))
+            newest |= ((name, number) for name, number in rows)
+        first = newest.get(table.name, 0) + 1
+        newest[table.name] = first + count - 1
+        return list(range(first, first + count))
     query = text("SELECT nextval(pg_get_serial_sequence(:name, 'id')) FROM generate_series(1, :count)")
     return sorted((await connection.execute(query, {"name": table.name, "count": count})).scalars())
 
@@ -455,6 +461,11 @@ async def lock_directory(connection: AsyncConnection, *, alone: bool) -> None:
     if connection.dialect.name != "sqlite":
         take = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
         await connection.execute(text(f"SELECT {take}(:lock)"), {"lock": _DIRECTORY})
+
+
+async def settled(connection: AsyncConnection) -> None:
+    """Returns once all that was to be written in this transaction is. Raises what went wrong with it."""
+    await connection.execute(text("SELECT 1"))
 
 
 def chunks(values: Sequence[_T], size: int = CHUNK) -> list[Sequence[_T]]:

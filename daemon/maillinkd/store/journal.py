@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from maillinkd.linker.policy import RULE_VERSION
 from maillinkd.linker.snapshot import micros, moment
-from maillinkd.store.bulk import Insert
+from maillinkd.store.bulk import Insert, Update
 from maillinkd.store.database import chunks, next_numbers
 from maillinkd.store.deflate import DEFAULT_STRATEGY, DEFLATED, LEVEL, compressobj
 from maillinkd.store.mailroom import Scope
@@ -223,8 +223,10 @@ async def unlogged(
 
 async def logged(connection: AsyncConnection, numbers: Collection[int], at: datetime) -> None:
     """Their lines are written."""
-    for some in chunks(sorted(numbers)):
-        await connection.execute(update(decision).where(decision.c.id.in_(some)).values(logged_at=micros(at)))
+    await _LOGGED(connection, micros(at), sorted(numbers))
+
+
+_LOGGED = Update(decision, "logged_at", key="id")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager, suppress
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from maillinkd.store.database import Database
+from maillinkd.store.database import Database, settled
 
 
 class _Over(Exception):
@@ -28,6 +28,7 @@ class Rehearsal(Database):
         """A part of the rehearsal, taken back by itself on an error."""
         async with self._connection.begin_nested():
             yield self._connection
+            await settled(self._connection)  # here, while it can be taken back by itself
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
