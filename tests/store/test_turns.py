@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, select, text
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from maillinkd.mail.delivery import NoSpace
 from maillinkd.store import turns
@@ -97,6 +97,20 @@ async def test_its_error_is_raised_by_what_comes_after_it_and_nothing_is_kept(da
     async with database.transaction() as connection:  # the connection is as good as new
         await _PUT(connection, [("a", "3")])
     assert await _settings(database) == {"a": "3"}
+
+
+@pytest.mark.parametrize("value", ["\udcff", 1 << 70, object()])
+@pytest.mark.parametrize("then", [_select, _insert, _put, _nothing])
+async def test_what_the_driver_cannot_take_is_an_error_too(database: Database, then: Then, value: object) -> None:
+    async def fail() -> None:
+        async with database.transaction() as connection:
+            await _PUT(connection, [("a", "1")])
+            await _PUT(connection, [("b", value)])
+            await then(connection)
+
+    with pytest.raises((UnicodeEncodeError, OverflowError, DBAPIError)):
+        await fail()
+    assert await _settings(database) == {}
 
 
 @pytest.mark.parametrize("then", [_select, _insert, _put, _nothing])

@@ -21,7 +21,7 @@ from maillinkd.mail.delivery import Packed
 from maillinkd.mail.message import Participant, Role
 from maillinkd.mail.threads import Known, Size
 from maillinkd.store.bulk import Insert, Lookup
-from maillinkd.store.database import chunks, lock_directory, next_numbers, upsert
+from maillinkd.store.database import chunks, lock_directory, next_numbers, settled, upsert
 from maillinkd.store.deflate import LEVEL, compress
 from maillinkd.store.schema import message as messages
 from maillinkd.store.schema import message_ref, participant, raw_message, raw_piece, scope, thread, thread_alias
@@ -375,6 +375,7 @@ async def _store_raw(connection: AsyncConnection, new: Mapping[int, NewMessage])
         for piece, start in enumerate(range(PIECE, len(raw), PIECE), 1):
             compressed = await asyncio.to_thread(compress, raw[start : start + PIECE], LEVEL)
             await _RAW_PIECE(connection, [(digests[number], piece, compressed)])
+            await settled(connection)  # before the next one is in memory
     return digests
 
 

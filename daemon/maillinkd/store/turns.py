@@ -42,7 +42,7 @@ def behind(connection: AsyncConnection) -> "Connection":
 class Connection(aiosqlite.Connection):
     """A connection that gives SQLAlchemy the cursors of this module, and takes statements that nobody waits for."""
 
-    _failure: sqlite3.Error | None = None
+    _failure: Exception | None = None
     """Of a statement that nobody waited for. Until it is rolled back, nothing else is carried out."""
 
     def __init__(self, connector: Callable[[], sqlite3.Connection], iter_chunk_size: int) -> None:
@@ -64,7 +64,7 @@ class Connection(aiosqlite.Connection):
             for sql, parameters in statements:
                 if self._failure is None:
                     _in_transaction(self._conn).execute(sql, parameters)
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001  # raised by whatever comes after it
             self._failure = error
 
     async def turn(self, function: Callable[..., Any], *arguments: Any) -> Any:
