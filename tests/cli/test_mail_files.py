@@ -32,7 +32,7 @@ def test_an_mbox_tells_when_its_mails_were_received(tmp_path: Path) -> None:
 
 
 def test_an_mbox_may_be_compressed(tmp_path: Path) -> None:
-    path = put(tmp_path / "archive.gz", gzip.compress(MBOX))
+    path = put(tmp_path / "archive.gz", gzip.compress(MBOX, mtime=0))
 
     assert read(path) == read(put(tmp_path / "archive", MBOX))
 
@@ -83,7 +83,7 @@ def test_of_a_folder_the_mail_files_are_taken(tmp_path: Path) -> None:
     ("content", "expected"),
     [
         (b"{\n not mail }", "is neither mbox nor mail"),
-        (gzip.compress(MBOX)[:-9], "ended before the end-of-stream"),
+        (gzip.compress(MBOX, mtime=0)[:-9], "ended before the end-of-stream"),
         (b"\x1f\x8b but no gzip", "Not a gzipped file|Unknown compression|Compressed|end-of-stream"),
     ],
 )
