@@ -29,7 +29,7 @@ test: servers lint
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --max-worker-restart 0 $(PYTEST_ARGS)
 
 torture: servers $(INSTALLED)
-	@HYPOTHESIS_PROFILE=torture $(BIN)/python -m pytest -m torture $(PYTEST_ARGS)
+	@HYPOTHESIS_PROFILE=torture $(BIN)/python -m pytest -m torture -o faulthandler_timeout=3600 $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check
