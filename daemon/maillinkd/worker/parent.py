@@ -75,11 +75,12 @@ class Worker:
 
     async def close(self) -> None:
         """Ends the process, whatever it is doing."""
-        if self._start is not None:
-            await asyncio.wait([self._start])  # starting one takes no time that matters, and ends of its own
+        await self._kill()
+        if self._start is not None:  # it may have waited for that one's job
+            await asyncio.wait([self._start])
+            await self._kill()
         if self._farewell is not None:
             self._farewell.cancel()
-        await self._kill()
 
     async def _ask(self, job: bytes) -> tuple[bool, Any]:
         process = await self._running()
