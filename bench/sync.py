@@ -171,6 +171,7 @@ def _contest(
 def _turn(contestant: Contestant, server: dovecot.Dovecot, home: Path, messages: int) -> Result:
     """One fresh store, all commands of the contestant, and a look whether everything has arrived."""
     directory = Path(tempfile.mkdtemp(prefix=f"{contestant.name}-", dir=home))
+    os.sync()  # whoever waits for the disk must not wait for what those before have left to be written
     with server.running() as port:
         done = [_measure(command, directory) for command in contestant.commands(directory, port)]
     stored = contestant.count(directory)

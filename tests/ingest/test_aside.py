@@ -86,10 +86,10 @@ async def test_mails_that_fail_only_together_are_stored_apart(scene: Scene, monk
 
     store = mailroom.store
 
-    async def fails_for_two(connection: Any, scope: int, new: Any) -> Any:
+    async def fails_for_two(connection: Any, scope: int, new: Any, raws: Any) -> Any:
         if len(new) > 1:
             raise ValueError("more than one")
-        return await store(connection, scope, new)
+        return await store(connection, scope, new, raws)
 
     monkeypatch.setattr(mailroom, "store", fails_for_two)
 

@@ -121,7 +121,7 @@ async def test_an_import_that_was_cut_off_is_finished(either: Scene, monkeypatch
 
     with pytest.raises(DeathError):
         await imports.import_mail(either.house, "anna", cut_off(), lambda _: None)
-    assert [thread.reason for thread in await either.threads()] == [None] * 2
+    assert [thread.reason for thread in await either.threads()] == [None] * 4
     assert either.told == []
 
     later = either.after_a_restart()
@@ -129,8 +129,8 @@ async def test_an_import_that_was_cut_off_is_finished(either: Scene, monkeypatch
 
     assert [(thread.reason, slot(thread)) for thread in await either.threads()] == [
         ("linked_single_open_item", "deal:61")
-    ] * 2
-    assert len(later.told) == 2
+    ] * 4
+    assert len(later.told) == 4
 
 
 async def test_mail_that_is_imported_again_changes_nothing(either: Scene) -> None:

@@ -27,10 +27,10 @@ def parse_fails(headers: bytes, **arguments: Any) -> Any:
     return _parse(headers, **arguments)
 
 
-async def store_fails(connection: Any, scope: int, new: Any) -> Any:
+async def store_fails(connection: Any, scope: int, new: Any, raws: Any) -> Any:
     if any(each.message_id == POISON for each in new.values()):
         raise ValueError("cannot be stored")
-    return await _store(connection, scope, new)
+    return await _store(connection, scope, new, raws)
 
 
 def forwarded_fails(raw: bytes, *arguments: Any) -> Any:

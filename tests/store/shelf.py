@@ -45,7 +45,6 @@ def letter(
         marks=frozenset(),
         headers=b"Subject: New roof\r\n",
         size=1024,
-        raw=None,
         undecided=False,
     )
 
@@ -62,7 +61,7 @@ async def open_threads(connection: AsyncConnection, scope_id: int, count: int) -
 async def store(connection: AsyncConnection, scope_id: int, letters: Sequence[NewMessage]) -> list[int]:
     """Stores the messages, and returns their numbers."""
     numbers = await mailroom.new_numbers(connection, len(letters))
-    await mailroom.store(connection, scope_id, dict(zip(numbers, letters, strict=True)))
+    await mailroom.store(connection, scope_id, dict(zip(numbers, letters, strict=True)), {})
     return numbers
 
 

@@ -117,6 +117,10 @@ class _Batch:
     """Provisional numbers (negative) of the messages to be stored, in their order."""
     touched: dict[int, tuple[str | None, str | None]] = field(default_factory=dict)
     """By label: mailbox and message-id for the decision line."""
+    imported_to: Mapping[str, int] = field(default_factory=dict)
+    """By mailbox: the folder under which its imported mail lies."""
+    raws: dict[bytes, bytes] = field(default_factory=dict)
+    """By identity: the SHA-256 of whole messages that are being stored."""
     more: set[int] = field(default_factory=set)
     """Numbers of stored messages of which another copy says more."""
 
@@ -203,11 +207,15 @@ async def _file(
         known=known,
     )
     desk.borne |= {each for each, one in known.items() if one.borne}
+    batch = _Batch(undecided=order is Order.LATER, imported_to=await _imported_to(connection, arrivals))
+    # From here on little is asked for, so the database works while messages are placed and decided.
+    batch.raws = await _store_raws(
+        connection, [each for each in letters if each.identity not in stored and not each.copy]
+    )
     if order is Order.FIRST_SYNC:
         for file in desk.files.values():
             desk.empty_automatic_slot(file)
 
-    batch = _Batch(undecided=order is Order.LATER)
     seen: dict[bytes, int] = {}
     decide_now = channel != IMAP
     for each, joint in zip(letters, joints, strict=True):
@@ -587,8 +595,6 @@ def _new_message(
         received_at=message.received_at,
         headers=message.headers,
         size=arrival.size,
-        raw=arrival.raw,
-        packed=arrival.packed,
     )
 
 
@@ -624,11 +630,15 @@ async def _write_messages(
     rows = {each.id: each for file in desk.files.values() for each in file.letters if isinstance(each, NewMessage)}
     new = {numbers[number]: rows[number] for number in batch.new}
     more = [each for file in desk.files.values() for each in file.letters if each.id in batch.more]
-    await mailroom.store(desk.connection, desk.scope.id, new)
+    copies = [each for each in letters if each.copy and each.identity in seen]
+    raws = batch.raws | await _store_raws(desk.connection, copies)
+    raw_of = {numbers[number]: raws[identity] for identity, number in seen.items() if identity in raws}
+    await mailroom.store(desk.connection, desk.scope.id, new, raw_of)
     await mailroom.say_more(desk.connection, more)
     if batch.undecided:
         await mailroom.unsettle(desk.connection, batch.more)
-    await _note_places(desk.connection, letters, stored, {identity: numbers[n] for identity, n in seen.items()})
+    numbers_of = dict(stored) | {identity: numbers[number] for identity, number in seen.items()}
+    await _note_places(desk.connection, batch, letters, numbers_of)
 
 
 async def _bury(desk: Desk, file: File) -> None:
@@ -639,26 +649,35 @@ async def _bury(desk: Desk, file: File) -> None:
     await mailroom.bury(connection, file.label, file.buried, file.state.number, aliases)
 
 
-async def _note_places(
-    connection: Connection,
-    letters: Sequence[_Letter],
-    stored: Mapping[bytes, int],
-    new: Mapping[bytes, int],
-) -> None:
-    """Notes where each message lies (T11: once stored, in several places)."""
-    by_folder: dict[tuple[int, int], list[tuple[int, int | None, str]]] = {}
-    imported: dict[str, int] = {}
+async def _store_raws(connection: Connection, letters: Iterable[_Letter]) -> dict[bytes, bytes]:
+    """Stores the bytes of mails that are kept whole, of two with one identity those of the first. Returns, by
+    identity, their SHA-256."""
+    raws: dict[bytes, tuple[bytes, Packed | None]] = {}
     for each in letters:
-        arrival = each.arrival
-        number = stored.get(each.identity) or new[each.identity]
+        if each.arrival.raw is not None:
+            raws.setdefault(each.identity, (each.arrival.raw, each.arrival.packed))
+    return await mailroom.store_raw(connection, raws) if raws else {}
+
+
+async def _imported_to(connection: Connection, arrivals: Iterable[Arrival]) -> dict[str, int]:
+    """By mailbox, the folder in which its mail lies that comes from files."""
+    mailboxes = {each.mailbox for each in arrivals if each.place is None and each.mailbox is not None}
+    return {mailbox: await cursors.imported_folder(connection, mailbox) for mailbox in sorted(mailboxes)}
+
+
+async def _note_places(
+    connection: Connection, batch: _Batch, letters: Iterable[_Letter], numbers: Mapping[bytes, int]
+) -> None:
+    """Notes where each message lies (T11: once stored, in several places). `numbers`: by identity."""
+    by_folder: dict[tuple[int, int], list[tuple[int, int | None, str]]] = {}
+    for each in letters:
+        arrival, number = each.arrival, numbers[each.identity]
         if arrival.place is not None:
             place = arrival.place
             listed = by_folder.setdefault((place.folder, place.uidvalidity), [])
             listed.append((place.uid, number, cursors.STORED))
         elif arrival.mailbox is not None:
-            if arrival.mailbox not in imported:
-                imported[arrival.mailbox] = await cursors.imported_folder(connection, arrival.mailbox)
-            listed = by_folder.setdefault((imported[arrival.mailbox], 0), [])
+            listed = by_folder.setdefault((batch.imported_to[arrival.mailbox], 0), [])
             listed.append((number, number, cursors.STORED))
     for (folder, uidvalidity), found in by_folder.items():
         await cursors.record(connection, folder, uidvalidity, list(dict.fromkeys(found)))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -26,6 +26,9 @@ from maillinkd.worker.parent import WorkerFailed
 
 IMPORT_BYTES = 8 << 20
 """Bytes of mail that an import holds at a time; as much again is read ahead."""
+
+_TURN = 50
+"""Mails that are taken from a file in one go, while the database is waited for."""
 
 Mails = Iterable[tuple[bytes, datetime | None]]
 """Bytes and the time received, None where the Date header is all there is."""
@@ -159,35 +162,37 @@ class _Batch:
 async def _read_in_groups(house: House, mails: Mails) -> AsyncIterator[tuple[_Group, bool]]:
     """Mails with what was read of them, and whether there are more: the next group is read meanwhile."""
 
-    def begin() -> tuple[list[_Mail], asyncio.Task[Sequence[Message | str]]] | None:
-        if (group := next(groups, None)) is None:
-            return None
-        headers = [(split(raw)[0], when, len(raw)) for raw, when in group]
-        return group, asyncio.create_task(read_headers(house.worker, headers))
+    async def read() -> tuple[_Group, bool] | None:
+        async for group, more in groups:
+            headers = [(split(raw)[0], when, len(raw)) for raw, when in group]
+            return list(zip(group, await read_headers(house.worker, headers), strict=True)), more
+        return None
 
-    groups = _groups((_Mail(raw, received_at or _date(raw)) for raw, received_at in mails), house.chunk())
-    coming = begin()
+    groups = _groups(mails, house.chunk())
+    coming = asyncio.create_task(read())
     try:
-        while coming is not None:
-            (group, reading), coming = coming, begin()
-            yield list(zip(group, await reading, strict=True)), coming is not None
+        while (found := await coming) is not None:
+            coming = asyncio.create_task(read())
+            yield found
     finally:
-        if coming is not None:
-            coming[1].cancel()
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
 
 
-def _groups(mails: Iterable[_Mail], most: int) -> Iterator[list[_Mail]]:
-    """So many together, or as many as `IMPORT_BYTES` hold."""
+async def _groups(mails: Mails, most: int) -> AsyncIterator[tuple[list[_Mail], bool]]:
+    """So many together, or as many as `IMPORT_BYTES` hold; and whether there are more. Others get their turn."""
     group: list[_Mail] = []
     size = 0
-    for mail in mails:
-        if group and (len(group) == most or size + len(mail.raw) > IMPORT_BYTES):
-            yield group
+    for number, (raw, received_at) in enumerate(mails):
+        if group and (len(group) == most or size + len(raw) > IMPORT_BYTES):
+            yield group, True
             group, size = [], 0
-        group.append(mail)
-        size += len(mail.raw)
+        group.append(_Mail(raw, received_at or _date(raw)))
+        size += len(raw)
+        if number % _TURN == _TURN - 1:
+            await asyncio.sleep(0)
     if group:
-        yield group
+        yield group, False
 
 
 def _date(raw: bytes) -> datetime:

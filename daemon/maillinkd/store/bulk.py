@@ -79,13 +79,32 @@ class Update:
 
     async def __call__(self, connection: AsyncConnection, value: Any, keys: Iterable[Any]) -> None:
         """`keys`: with none, nothing happens."""
-        for some in chunks(list(keys)):
-            if connection.dialect.name == "sqlite":
-                asked = _padded(some)
-                text = f"{self._head}?{self._where} IN {_marks(len(asked), 1)}"
-                turns.behind(connection).later([(text, (value, *asked))])
-            else:
-                await connection.exec_driver_sql(f"{self._head}$1{self._where} = ANY($2)", (value, list(some)))
+        marked = f"{self._head}?{self._where}", f"{self._head}$1{self._where} = ANY($2)"
+        await _for_keys(connection, *marked, (value,), keys)
+
+
+class Delete:
+    """A DELETE of all rows whose `key` is one of many. SQLite does so while the caller goes on, as `Insert`."""
+
+    def __init__(self, table: Table, key: str) -> None:
+        quote = sqlite.dialect().identifier_preparer.quote
+        self._text = f"DELETE FROM {quote(table.name)} WHERE {quote(key)}"  # noqa: S608  # of our schema
+
+    async def __call__(self, connection: AsyncConnection, keys: Iterable[Any]) -> None:
+        """`keys`: with none, nothing happens."""
+        await _for_keys(connection, self._text, f"{self._text} = ANY($1)", (), keys)
+
+
+async def _for_keys(
+    connection: AsyncConnection, marked: str, numbered: str, values: tuple[Any, ...], keys: Iterable[Any]
+) -> None:
+    """Carries a statement out for these keys: `marked` as SQLite wants it, but for them; `numbered` as PostgreSQL."""
+    for some in chunks(list(keys)):
+        if connection.dialect.name == "sqlite":
+            asked = _padded(some)
+            turns.behind(connection).later([(f"{marked} IN {_marks(len(asked), 1)}", (*values, *asked))])
+        else:
+            await connection.exec_driver_sql(numbered, (*values, list(some)))
 
 
 class Lookup:

@@ -437,15 +437,20 @@ async def next_numbers(connection: AsyncConnection, table: Table, count: int) ->
     Rows can then go in with one executemany, which INSERT … RETURNING would do one by one on SQLite.
     """
     if connection.dialect.name == "sqlite":  # nobody else writes before this transaction ends
+        await know_numbers(connection)
         newest = turns.behind(connection).newest
-        if not newest:
-            rows = await connection.execute(text("SELECT name, seq FROM sqlite_sequence"))
-            newest |= ((name, number) for name, number in rows)
         first = newest.get(table.name, 0) + 1
         newest[table.name] = first + count - 1
         return list(range(first, first + count))
     query = text("SELECT nextval(pg_get_serial_sequence(:name, 'id')) FROM generate_series(1, :count)")
     return sorted((await connection.execute(query, {"name": table.name, "count": count})).scalars())
+
+
+async def know_numbers(connection: AsyncConnection) -> None:
+    """Has what `next_numbers` needs in this transaction looked up, where that is quick: before much is written."""
+    if connection.dialect.name == "sqlite" and not (newest := turns.behind(connection).newest):
+        rows = await connection.execute(text("SELECT name, seq FROM sqlite_sequence"))
+        newest |= ((name, number) for name, number in rows)
 
 
 _DIRECTORY = 0x6D61696C6469

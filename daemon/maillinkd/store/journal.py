@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Select, func, insert, or_, select, update
+from sqlalchemy import Select, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from maillinkd.linker.policy import RULE_VERSION
@@ -111,6 +111,9 @@ _DECISION = Insert(
 )
 
 
+_CHAIN = Update(scope, "chain", key="id")
+
+
 async def append(
     connection: AsyncConnection,
     place: Scope,
@@ -147,7 +150,7 @@ async def append(
         )
     numbers = await next_numbers(connection, decision, len(rows))
     await _DECISION(connection, [(number, *row) for number, row in zip(numbers, rows, strict=True)])
-    await connection.execute(update(scope).where(scope.c.id == place.id).values(chain=chain))
+    await _CHAIN(connection, chain, [place.id])
     return numbers, Scope(place.id, place.owner, place.channel, chain)
 
 

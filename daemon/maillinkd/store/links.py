@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, delete, select
+from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from maillinkd.directory.item import ItemKind, ItemRef
 from maillinkd.linker.decision import EMPTY, Links, Origin, Reason, Slot
 from maillinkd.linker.snapshot import micros, moment
-from maillinkd.store.bulk import Insert
+from maillinkd.store.bulk import Delete, Insert
 from maillinkd.store.database import CHUNK, chunks
 from maillinkd.store.schema import item, link, message_ref, participant, thread, thread_alias, tombstone
 from maillinkd.store.schema import message as messages
@@ -134,10 +134,7 @@ async def write(connection: AsyncConnection, settled: Sequence[Settled]) -> None
     if not settled:
         return
     await _THREAD(connection, [_thread_row(each) for each in settled])
-    old = [each.state.id for each in settled if not each.is_new]
-    for some in chunks(sorted(old)):
-        await connection.execute(delete(link).where(link.c.thread.in_(some)))
-        await connection.execute(delete(tombstone).where(tombstone.c.thread.in_(some)))
+    await forget_links(connection, sorted(each.state.id for each in settled if not each.is_new))
     await _LINK(connection, [row for each in settled for row in _link_rows(each)])
     await _TOMBSTONE(
         connection,
@@ -204,9 +201,13 @@ def _link_rows(each: Settled) -> list[tuple[Any, ...]]:
 
 
 async def forget_links(connection: AsyncConnection, threads: Collection[int]) -> None:
-    """Takes the links and tombstones of threads that go up in another one; that one has them now."""
-    await connection.execute(delete(link).where(link.c.thread.in_(threads)))
-    await connection.execute(delete(tombstone).where(tombstone.c.thread.in_(threads)))
+    """Takes the links and tombstones of threads (labels): they are written anew, or another thread has them now."""
+    await _LINKS_OF(connection, threads)
+    await _TOMBSTONES_OF(connection, threads)
+
+
+_LINKS_OF = Delete(link, key="thread")
+_TOMBSTONES_OF = Delete(tombstone, key="thread")
 
 
 def acts_after(state: ThreadState, links: Links) -> tuple[Act, ...]:

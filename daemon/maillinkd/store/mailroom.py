@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b, sha256
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
-from sqlalchemy import bindparam, delete, select, text, update
+from sqlalchemy import bindparam, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from maillinkd.directory.item import ItemRef
@@ -20,11 +20,13 @@ from maillinkd.mail.address import without_plus_tag
 from maillinkd.mail.delivery import Packed
 from maillinkd.mail.message import Participant, Role
 from maillinkd.mail.threads import Known, Size
-from maillinkd.store.bulk import Insert, Lookup
-from maillinkd.store.database import chunks, lock_directory, next_numbers, settled, upsert
+from maillinkd.store.bulk import Delete, Insert, Lookup, Update
+from maillinkd.store.database import chunks, know_numbers, lock_directory, next_numbers, settled, upsert
 from maillinkd.store.deflate import LEVEL, compress
 from maillinkd.store.schema import message as messages
 from maillinkd.store.schema import message_ref, participant, raw_message, raw_piece, scope, thread, thread_alias
+
+_K = TypeVar("_K")
 
 BRIDGE = "bridge"
 EXCLUDED = "excluded_from_item"
@@ -73,9 +75,6 @@ class NewMessage(Stored):
     received_at: datetime
     headers: bytes
     size: int
-    raw: bytes | None
-    packed: Packed | None = None
-    """`raw`, where that was packed before (`pack`)."""
 
 
 class Said(NamedTuple):
@@ -93,6 +92,7 @@ def identity_in(scope_id: int, identity: bytes, node: bytes) -> bytes:
 async def lock_scope(connection: AsyncConnection, owner: str, channel: str) -> Scope:
     """The scope, made where it is new; until the transaction ends nobody else writes in it."""
     await lock_directory(connection, alone=False)
+    await know_numbers(connection)
     query = (
         select(scope).where(scope.c.owner == owner, scope.c.channel == channel).with_for_update()
     )  # SQLite has one writer anyway and leaves FOR UPDATE out
@@ -297,10 +297,11 @@ async def new_numbers(connection: AsyncConnection, count: int) -> list[int]:
     return await next_numbers(connection, messages, count) if count else []
 
 
-async def store(connection: AsyncConnection, scope_id: int, new: Mapping[int, NewMessage]) -> None:
-    """Stores messages under these numbers."""
-    digests = await _store_raw(connection, new)
-    await _MESSAGE(connection, [_row(number, scope_id, each, digests.get(number)) for number, each in new.items()])
+async def store(
+    connection: AsyncConnection, scope_id: int, new: Mapping[int, NewMessage], raws: Mapping[int, bytes]
+) -> None:
+    """Stores messages under these numbers. `raws`: what `store_raw` returned, of those that are kept whole."""
+    await _MESSAGE(connection, [_row(number, scope_id, each, raws.get(number)) for number, each in new.items()])
     found = [(address, number) for number, each in new.items() for address in sorted(_findable(each.participants))]
     await _PARTICIPANT(connection, found)
 
@@ -358,25 +359,23 @@ def _ids(refers: Sequence[str]) -> str:
     return json.dumps(refers) if refers else "[]"
 
 
-async def _store_raw(connection: AsyncConnection, new: Mapping[int, NewMessage]) -> dict[int, bytes]:
+async def store_raw(connection: AsyncConnection, raws: Mapping[_K, tuple[bytes, Packed | None]]) -> dict[_K, bytes]:
     """The bytes once, whatever the number of scopes; those of a large message piece by piece, to hold little.
 
-    Returns the SHA-256 of each that has them.
+    With each come its packed bytes, if that was done before. Returns the SHA-256 of each.
     """
-    raws = {number: each.raw for number, each in new.items() if each.raw is not None}
-    if not raws:
-        return {}
-    packed = {number: new[number].packed for number in raws}
-    unpacked = [number for number, done in packed.items() if done is None]
-    packed |= zip(unpacked, await asyncio.to_thread(pack, [raws[number] for number in unpacked]), strict=True)
-    await _RAW(connection, [each for each in packed.values() if each is not None])
-    digests = {number: each.sha256 for number, each in packed.items() if each is not None}
-    for number, raw in raws.items():
+    unpacked = [key for key, (_, packed) in raws.items() if packed is None]
+    done = {key: packed for key, (_, packed) in raws.items() if packed is not None}
+    if unpacked:
+        packing = asyncio.to_thread(pack, [raws[key][0] for key in unpacked])
+        done |= {key: packed for key, packed in zip(unpacked, await packing, strict=True) if packed is not None}
+    await _RAW(connection, list(done.values()))
+    for key, (raw, _) in raws.items():
         for piece, start in enumerate(range(PIECE, len(raw), PIECE), 1):
             compressed = await asyncio.to_thread(compress, raw[start : start + PIECE], LEVEL)
-            await _RAW_PIECE(connection, [(digests[number], piece, compressed)])
+            await _RAW_PIECE(connection, [(done[key].sha256, piece, compressed)])
             await settled(connection)  # before the next one is in memory
-    return digests
+    return {key: packed.sha256 for key, packed in done.items()}
 
 
 def pack(raws: Sequence[bytes | None]) -> list[Packed | None]:
@@ -413,22 +412,26 @@ async def write_nodes(connection: AsyncConnection, nodes: Mapping[bytes, Known])
 
 async def relabel(connection: AsyncConnection, survivor: int, others: Collection[int]) -> None:
     """Gives the ids and aliases of the other threads to the survivor. Their rows are still there (see `bury`)."""
-    await connection.execute(update(message_ref).where(message_ref.c.thread.in_(others)).values(thread=survivor))
-    await connection.execute(update(thread_alias).where(thread_alias.c.thread.in_(others)).values(thread=survivor))
+    await _NODES_TO(connection, survivor, others)
+    await _ALIASES_TO(connection, survivor, others)
 
 
 async def bury(
     connection: AsyncConnection, survivor: int, others: Collection[int], number: int, aliases: Collection[int]
 ) -> None:
     """Ends a merge: the other rows go, the survivor gets the oldest thread's number, the rest become aliases."""
-    await connection.execute(delete(thread).where(thread.c.id.in_(others)))
-    await connection.execute(
-        update(thread).where(thread.c.id == survivor).values(number=None if number == survivor else number)
-    )
-    await connection.execute(delete(thread_alias).where(thread_alias.c.number == number))
-    await upsert(
-        connection, thread_alias, [{"number": each, "thread": survivor} for each in aliases], update=("thread",)
-    )
+    await _THREADS(connection, others)
+    await _NUMBER(connection, None if number == survivor else number, [survivor])
+    await _ALIASES(connection, [number])
+    await _ALIAS(connection, [(each, survivor) for each in aliases])
+
+
+_NODES_TO = Update(message_ref, "thread", key="thread")
+_ALIASES_TO = Update(thread_alias, "thread", key="thread")
+_THREADS = Delete(thread, key="id")
+_NUMBER = Update(thread, "number", key="id")
+_ALIASES = Delete(thread_alias, key="number")
+_ALIAS = Insert(thread_alias, ("number", "thread"), key=("number",), update=("thread",))
 
 
 async def mark(connection: AsyncConnection, marks: Mapping[int, frozenset[str]]) -> None:
@@ -442,14 +445,15 @@ async def mark(connection: AsyncConnection, marks: Mapping[int, frozenset[str]])
 
 async def settle(connection: AsyncConnection, numbers: Collection[int]) -> None:
     """These messages' threads are decided now."""
-    for some in chunks(sorted(numbers)):
-        await connection.execute(update(messages).where(messages.c.id.in_(some)).values(undecided=False))
+    await _UNDECIDED(connection, False, sorted(numbers))
 
 
 async def unsettle(connection: AsyncConnection, numbers: Collection[int]) -> None:
     """These messages' threads are to be decided from them on, when the import ends."""
-    for some in chunks(sorted(numbers)):
-        await connection.execute(update(messages).where(messages.c.id.in_(some)).values(undecided=True))
+    await _UNDECIDED(connection, True, sorted(numbers))
+
+
+_UNDECIDED = Update(messages, "undecided", key="id")
 
 
 async def undecided_threads(connection: AsyncConnection, limit: int) -> list[tuple[str, str, int]]:
