@@ -50,6 +50,18 @@ async def test_two_are_fetched_while_one_is_dealt_with_and_no_more() -> None:
         assert source.given == 4
 
 
+async def test_what_waits_can_be_looked_at_and_is_still_the_next() -> None:
+    async with ahead(Source(3)(), 2) as items:
+        assert items.waiting() is None  # nothing has come yet
+        await settled()
+        assert [items.waiting(), items.waiting(), await anext(items)] == [0, 0, 0]
+        assert [items.waiting(), await anext(items), await anext(items)] == [1, 1, 2]
+        await settled()
+        assert items.waiting() is None  # the end waits
+        assert [item async for item in items] == []
+        assert [item async for item in items] == []
+
+
 async def test_an_error_comes_after_what_was_given_before_it() -> None:
     async with ahead(Source(3, ValueError("broken"))()) as items:
         assert [await anext(items) for _ in range(3)] == [0, 1, 2]

@@ -1,6 +1,7 @@
 """The life of a mailbox's task: reading, filing, breaking and coming back."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -20,7 +21,7 @@ from maillinkd.imap.errors import LoginRefused, Refused, Unreachable
 from maillinkd.imap.line import Line
 from maillinkd.imap.poller import Summary, follow
 from maillinkd.imap.state import State
-from maillinkd.mail.delivery import FolderBatch, FolderCursor, TemporaryFailure
+from maillinkd.mail.delivery import Fetched, FolderBatch, FolderCursor, Packed, Parsed, TemporaryFailure
 from maillinkd.oauth.token import LoginNeeded
 from system.imap_peer import NOON, FakeConnection, FakeFolder, FakeServer, fetched, mail
 from system.providers import ACCESS_TOKEN_EXPIRED, BYE_BACK_OFF, TOO_MUCH, gmail, microsoft
@@ -147,6 +148,7 @@ async def test_new_mail_does_not_wait_for_a_first_sync(
     server: FakeServer, ledger: ListLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "CHUNK", 1)
+    monkeypatch.setattr(reader, "WINDOW", 3)
 
     async def deliver(peer: FakeConnection, tag: str, line: str) -> bool:
         if " 5 " in line:
@@ -343,6 +345,7 @@ async def test_while_a_batch_is_filed_the_next_is_fetched(
 ) -> None:
     """And not more than a few: a slow database does not fill the memory."""
     monkeypatch.setattr(reader, "CHUNK", 1)
+    monkeypatch.setattr(reader, "WINDOW", 5)
 
     class Slow(ListLedger):
         def __init__(self) -> None:
@@ -367,6 +370,62 @@ async def test_while_a_batch_is_filed_the_next_is_fetched(
     ledger.gate.set()
     await passing
     assert ledger.uids("INBOX") == [7, 6, 5, 4, 3, 2, 1]
+
+
+class Packing(ListLedger):
+    """Packs what is brought, and takes the first batch only when all is packed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._packed: list[asyncio.Future[list[Parsed]]] = []
+
+    def begin_reading(self, messages: Sequence[Fetched]) -> asyncio.Future[list[Parsed]]:  # type: ignore[override]
+        self._packed.append(asyncio.ensure_future(self._pack(messages)))
+        return self._packed[-1]
+
+    async def _pack(self, messages: Sequence[Fetched]) -> list[Parsed]:
+        await asyncio.sleep(0)
+        packed = Packed(b"", 0, b"x", None)
+        return [Parsed(each._replace(raw=None), "no message", packed) for each in messages]
+
+    async def file(self, batch: FolderBatch) -> None:
+        if not self.batches:
+            async with asyncio.timeout(5):
+                while len(self._packed) < 7 or not all(each.done() for each in self._packed):
+                    await asyncio.sleep(0.001)
+        assert batch.reading is not None
+        read = await batch.reading
+        assert [each.fetched.uid for each in read] == [each.uid for each in batch.messages]
+        await super().file(batch)
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "together"),
+    [
+        (100, [[7], [6, 5, 4, 3], [2, 1]]),
+        (3, [[7], [6, 5], [4, 3], [2, 1]]),
+        (1, [[7], [6], [5], [4], [3], [2], [1]]),
+    ],
+)
+async def test_what_is_packed_when_its_turn_comes_is_filed_together(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, bytes_: int, together: list[list[int]]
+) -> None:
+    """So many messages, and so many bytes; what was packed weighs less: the window has room for two that are not."""
+    monkeypatch.setattr(reader, "CHUNK", 1)
+    monkeypatch.setattr(reader, "WINDOW_BYTES", 2_500)
+    monkeypatch.setattr(poller, "CHUNK", 4)
+    headers = mail(1).index(b"\r\n\r\n") + 4
+    monkeypatch.setattr(poller, "_TOGETHER_BYTES", bytes_ * headers)
+    ledger = Packing()
+    server.folders["INBOX"] = FakeFolder()
+    for number in range(1, 8):
+        server.inbox.append(mail(number, 1_000))
+
+    await once(server, ledger, store="full")
+
+    assert [[each.uid for each in batch.messages] for batch in ledger.batches] == together
+    assert [batch.cursor.bottom for batch in ledger.batches] == [uids[-1] if uids[-1] > 1 else 0 for uids in together]
+    assert all(each.raw is None for batch in ledger.batches[1:] for each in batch.messages)
 
 
 async def test_a_refused_login_ends_a_pass(server: FakeServer, ledger: ListLedger) -> None:

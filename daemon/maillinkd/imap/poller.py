@@ -6,10 +6,11 @@ the last transaction stopped.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -22,7 +23,7 @@ from maillinkd.imap.budget import Allowance, Traffic
 from maillinkd.imap.client import Connection, connect
 from maillinkd.imap.errors import ImapError, LoginRefused, NoPassword, Refused, garbled
 from maillinkd.imap.folders import Folder
-from maillinkd.imap.reader import Brought, Reading, Trouble
+from maillinkd.imap.reader import CHUNK, WINDOW, Brought, Reading, Trouble
 from maillinkd.imap.response import ProtocolError
 from maillinkd.imap.roster import Roster
 from maillinkd.imap.state import MailboxState, Report, State
@@ -39,11 +40,14 @@ _ONCE_TRIES = 15
 _ONCE_LONGEST = 5.0
 """With `once` somebody waits: seconds that it pauses at most, and so it may try more often."""
 _ONCE_FILING_TRIES = 5
+_TOGETHER_BYTES = 4 * 1024 * 1024
+"""Bytes of packed messages that are filed together: several FETCHes brought them."""
 _BYTES_A_DAY = "the provider's limit of bytes a day"
 
 log = structlog.get_logger("maillinkd.imap")
 
-_Parsing = Awaitable[Sequence[Parsed]] | None
+_Parsing = asyncio.Future[Sequence[Parsed]] | None
+_Coming = tuple[Brought, _Parsing]
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,23 +306,29 @@ class _Follower:
     ) -> Reading:
         """Fetches ahead and files behind. Gives back what it came to."""
         reading = self._reading(connection)
-        async with ahead(self._begun(reading.batches(folder, cursor, compare=compare))) as batches:
-            async for brought, parsing in batches:
-                cursor = sync.moved(cursor, brought.chunk) if brought.chunk else cursor
-                if brought.messages or brought.gone or cursor != stored:
-                    await self._file(folder, cursor, brought, parsing)
+        coming = self._begun(reading, reading.batches(folder, cursor, compare=compare))
+        async with ahead(coming, WINDOW) as batches:
+            async for first in batches:
+                together = [first]
+                while (following := batches.waiting()) is not None and _goes_with(following, together):
+                    together.append(await anext(batches))
+                for brought, _ in together:
+                    cursor = sync.moved(cursor, brought.chunk) if brought.chunk else cursor
+                if cursor != stored or any(brought.messages or brought.gone for brought, _ in together):
+                    await self._file(folder, cursor, together)
                     stored = cursor
-                reading.filed(brought)
-                if brought.chunk is not None and brought.chunk.direction is Direction.FIRST:
-                    reading.first -= len(brought.chunk.uids)
-                    self._first_syncs[folder.name] = 0 if cursor.first_sync_done else reading.first
-                    self._tell(first_sync=sum(self._first_syncs.values()))
-                    self._within_budget()
+                for brought, _ in together:
+                    reading.filed(brought)
+                    if brought.chunk is not None and brought.chunk.direction is Direction.FIRST:
+                        reading.first -= len(brought.chunk.uids)
+                        self._first_syncs[folder.name] = 0 if cursor.first_sync_done else reading.first
+                        self._tell(first_sync=sum(self._first_syncs.values()))
+                        self._within_budget()
         if reading.held:
             self._hold(*reading.held)
             self._allowance.held.add(folder.name)
             if cursor != stored:  # so that what comes from now on is new mail
-                await self._file(folder, cursor, Brought(None))
+                await self._file(folder, cursor, [(Brought(None), None)])
         return reading
 
     def _reading(self, connection: Connection) -> Reading:
@@ -330,16 +340,28 @@ class _Follower:
         if messages:
             self._tell(pending=self._state.pending + messages)
 
-    async def _begun(self, batches: AsyncIterator[Brought]) -> AsyncIterator[tuple[Brought, _Parsing]]:
+    async def _begun(self, reading: Reading, batches: AsyncIterator[Brought]) -> AsyncIterator[_Coming]:
         """The batches as they come; each is parsed while those before it are filed."""
         async for brought in batches:
-            yield brought, self._ledger.begin_reading(brought.messages) if brought.messages else None
+            begun = self._ledger.begin_reading(brought.messages) if brought.messages else None
+            if begun is None:
+                yield brought, None
+            else:
+                parsing = asyncio.ensure_future(begun)
+                parsing.add_done_callback(partial(_note_parsed, reading, brought))
+                yield brought, parsing
 
-    async def _file(self, folder: Folder, cursor: FolderCursor, brought: Brought, parsing: _Parsing = None) -> None:
-        """Hands a batch over until it is taken."""
-        first = brought.chunk is not None and brought.chunk.direction is Direction.FIRST
+    async def _file(self, folder: Folder, cursor: FolderCursor, together: Sequence[_Coming]) -> None:
+        """Hands batches over, as one, until it is taken."""
+        chunk = together[0][0].chunk
         batch = FolderBatch(
-            self._account.name, folder.name, cursor, brought.messages, brought.gone, first_sync=first, reading=parsing
+            self._account.name,
+            folder.name,
+            cursor,
+            tuple(message for brought, _ in together for message in brought.messages),
+            tuple(uid for brought, _ in together for uid in brought.gone),
+            first_sync=chunk is not None and chunk.direction is Direction.FIRST,
+            reading=_all_of([parsing for _, parsing in together if parsing is not None]),
         )
         state = self._state.state
         failures = 0
@@ -355,11 +377,11 @@ class _Follower:
                 self._log.warning("imap paused", folder=folder.name, reason=str(failure), next_try_s=round(delay, 1))
                 self._say(State.PAUSED, last_error=str(failure), next_try=_now() + timedelta(seconds=delay))
                 await asyncio.sleep(delay)
-        self._gone += len(brought.gone)
-        handled = len(brought.messages) + len(brought.gone)
+        self._gone += len(batch.gone)
+        handled = len(batch.messages) + len(batch.gone)
         self._say(
             state,
-            filed=self._state.filed + len(brought.messages),
+            filed=self._state.filed + len(batch.messages),
             pending=max(0, self._state.pending - handled),
             next_try=None,
         )
@@ -399,7 +421,7 @@ class _Follower:
         reading = self._reading(connection)
         async with ahead(reading.missing(folder, tuple(uids_of(found.tally.missing)))) as batches:
             async for brought in batches:
-                await self._file(folder, cursor, brought)
+                await self._file(folder, cursor, [(brought, None)])
                 reading.filed(brought)
         if reading.held:
             self._hold(*reading.held)
@@ -497,6 +519,32 @@ class _Follower:
         self._state = replace(self._state, state=state, **changes)  # type: ignore[arg-type] # names are those of fields
         if self._report is not None:
             self._report(self._state)
+
+
+def _note_parsed(reading: Reading, brought: Brought, parsing: asyncio.Future[Sequence[Parsed]]) -> None:
+    if not parsing.cancelled() and parsing.exception() is None:  # whoever files it raises what went wrong
+        reading.parsed(brought, parsing.result())
+
+
+def _goes_with(following: _Coming, together: Sequence[_Coming]) -> bool:
+    """Whether a batch may be filed with these: all are parsed, of one direction, and not too much."""
+    listed = [*together, following]
+    return (
+        all(brought.chunk is not None and parsing is not None and parsing.done() for brought, parsing in listed)
+        and len({brought.chunk.direction for brought, _ in listed if brought.chunk is not None}) == 1
+        and sum(len(brought.messages) for brought, _ in listed) <= CHUNK
+        and sum(brought.weight for brought, _ in listed) <= _TOGETHER_BYTES
+    )
+
+
+def _all_of(parsings: Sequence[asyncio.Future[Sequence[Parsed]]]) -> asyncio.Future[Sequence[Parsed]] | None:
+    if len(parsings) < 2:
+        return parsings[0] if parsings else None
+
+    async def joined() -> list[Parsed]:
+        return [each for parsing in parsings for each in await parsing]
+
+    return asyncio.ensure_future(joined())
 
 
 def _now() -> datetime:

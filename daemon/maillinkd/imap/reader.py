@@ -20,7 +20,7 @@ from maillinkd.imap.fetch import LARGEST, PIECE
 from maillinkd.imap.folders import Folder
 from maillinkd.imap.response import ProtocolError, TooLarge
 from maillinkd.imap.sync import Chunk, Opened
-from maillinkd.mail.delivery import Fetched, FolderCursor, Ledger
+from maillinkd.mail.delivery import Fetched, FolderCursor, Ledger, Parsed
 
 CHUNK = 2_000
 """Messages whose headers are fetched together."""
@@ -28,10 +28,11 @@ BEGIN = 250
 """How many a first sync begins with: they are there at once, and the rest comes in while they are filed."""
 CHUNK_BYTES = 2 * 1024 * 1024
 """Bytes of whole messages that are fetched together."""
-WINDOW = 5
+WINDOW = 12
 """Batches that are on their way or came and are not filed yet, together."""
 WINDOW_BYTES = 8 * 1024 * 1024
-"""Bytes that these may have, by the sizes that the server gives. A message that has more is there alone."""
+"""Bytes that these may have: by the sizes that the server gives, then as packed. A message that has more is there
+alone."""
 _HEADERS_EXPECTED = 1_300
 """Bytes of header fields that a message is expected to have."""
 SLICE = 20.0
@@ -66,7 +67,7 @@ class Brought:
     messages: tuple[Fetched, ...] = ()
     gone: tuple[int, ...] = ()
     weight: int = 0
-    """Bytes that it may hold, by the sizes that the server gave."""
+    """Bytes that it may hold: by the sizes that the server gave, or as packed (`Reading.parsed`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,6 +401,15 @@ class Reading:
     def _hold(self, octets: int, *, old: bool) -> None:
         self.held = self.held or (octets, old)
         self.finished = False
+
+    def parsed(self, brought: Brought, mails: Sequence[Parsed]) -> None:
+        """The messages were parsed, and weigh less where they are packed now: more may come in."""
+        brought.messages = tuple(each.fetched for each in mails)
+        if any(each.packed is not None for each in mails):
+            weight = sum(len(each.fetched.headers) + (each.packed.weight if each.packed else 0) for each in mails)
+            self._unfiled_bytes += weight - brought.weight
+            brought.weight = weight
+            self._room.set()
 
     def filed(self, brought: Brought) -> None:
         """What was brought is out of the memory, and something else may come in."""

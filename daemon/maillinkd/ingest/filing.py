@@ -47,7 +47,8 @@ class Arrival(NamedTuple):
     """A message on its way to its thread."""
 
     message: Message
-    raw: bytes | None
+    raw: bytes | Packed | None
+    """The whole message, where it is to be kept; packed, where that was done while other things went on."""
     size: int
     mailbox: str | None = None
     place: Place | None = None
@@ -62,8 +63,6 @@ class Arrival(NamedTuple):
     """The number of the message that this is, where the mailbox's server knows it by a number of its own."""
     is_forward: bool = False
     """L16 (b): no external address in its headers, and a Smart Bcc address visible among its recipients."""
-    packed: Packed | None = None
-    """`raw`, where that was packed while other things went on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -652,11 +651,17 @@ async def _bury(desk: Desk, file: File) -> None:
 async def _store_raws(connection: Connection, letters: Iterable[_Letter]) -> dict[bytes, bytes]:
     """Stores the bytes of mails that are kept whole, of two with one identity those of the first. Returns, by
     identity, their SHA-256."""
-    raws: dict[bytes, tuple[bytes, Packed | None]] = {}
+    raws: dict[bytes, bytes | Packed] = {}
     for each in letters:
         if each.arrival.raw is not None:
-            raws.setdefault(each.identity, (each.arrival.raw, each.arrival.packed))
-    return await mailroom.store_raw(connection, raws) if raws else {}
+            raws.setdefault(each.identity, each.arrival.raw)
+    packed = {identity: raw for identity, raw in raws.items() if isinstance(raw, Packed)}
+    loose = {identity: raw for identity, raw in raws.items() if isinstance(raw, bytes)}
+    if loose:
+        packed |= zip(loose, await asyncio.to_thread(mailroom.pack, list(loose.values())), strict=True)
+    if packed:
+        await mailroom.store_raw(connection, packed.values())
+    return {identity: each.sha256 for identity, each in packed.items()}
 
 
 async def _imported_to(connection: Connection, arrivals: Iterable[Arrival]) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Mail of synced mailboxes: the ledger that the IMAP door asks, and what files its batches."""
 
 import asyncio
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from maillinkd.ingest import aside, filing, sieve
 from maillinkd.ingest.filing import Arrival, Order, Place
 from maillinkd.ingest.house import House, Line
 from maillinkd.ingest.office import IMAP
-from maillinkd.ingest.reading import content_ids, read_headers
+from maillinkd.ingest.reading import content_ids, read_headers, wants_content_ids
 from maillinkd.mail.delivery import Fetched, FolderBatch, FolderCursor, Packed, Parsed, Run, Stand
 from maillinkd.mail.message import Message
 from maillinkd.store import cursors, gmail, ledger, mailroom, quarantine
@@ -21,7 +21,7 @@ from maillinkd.store.quarantine import Held
 from maillinkd.worker.parent import WorkerFailed
 
 CHUNK_BYTES = 4 << 20
-"""Bytes of whole messages that are filed in one transaction."""
+"""Bytes of whole messages, packed, that are filed in one transaction."""
 
 log = structlog.get_logger("maillinkd.ingest")
 
@@ -55,59 +55,65 @@ class Synced:
         async with self._house.transaction() as connection:
             await ledger.note_audit(connection, mailbox, folder, missing, datetime.now(UTC))
 
-    def begin_reading(self, messages: Sequence[Fetched]) -> Awaitable[Sequence[Parsed]]:
-        """Parses and compresses what a FETCH brought while other things go on: in the worker, and in a thread."""
+    def begin_reading(self, messages: Sequence[Fetched]) -> asyncio.Future[Sequence[Parsed]]:
+        """Parses and packs what a FETCH brought while other things go on: in the worker, and in a thread."""
         return asyncio.ensure_future(self._prepare(messages))
 
     async def _prepare(self, messages: Sequence[Fetched]) -> Sequence[Parsed]:
         reading = read_headers(self._house.worker, [(each.headers, each.received_at, each.size) for each in messages])
-        if all(each.raw is None for each in messages):
-            return [Parsed(message, None) for message in await reading]
-        packing = asyncio.to_thread(mailroom.pack, [each.raw for each in messages])
-        return [Parsed(*both) for both in zip(*await asyncio.gather(reading, packing), strict=True)]
+        raws = {each.uid: each.raw for each in messages if each.raw is not None}
+        if not raws:
+            return [Parsed(*both, None) for both in zip(messages, await reading, strict=True)]
+        read, packed = await asyncio.gather(reading, asyncio.to_thread(mailroom.pack, list(raws.values())))
+        packed_of = dict(zip(raws, packed, strict=True))
+        return [
+            Parsed(each._replace(raw=None), message, packed_of.get(each.uid))
+            for each, message in zip(messages, read, strict=True)
+        ]
 
     async def file(self, batch: FolderBatch) -> None:
-        """Files what a FETCH brought; the transaction that files the last of it moves the folder's cursor.
+        """Files what FETCH brought; the transaction that files the last of it moves the folder's cursor.
 
         Where a crash comes in between, what was filed is met again and known (T11).
         """
         parsed = await (batch.reading or self.begin_reading(batch.messages))
-        mails = list(zip(batch.messages, parsed, strict=True))
-        slices = _slices(mails, self._house.chunk()) or [[]]
+        slices = _slices(parsed, self._house.chunk()) or [[]]
         for each in slices[:-1]:
             await self._file(batch, each, last=False)
         await self._file(batch, slices[-1], last=True)
 
-    async def _file(self, batch: FolderBatch, mails: Sequence[tuple[Fetched, Parsed]], *, last: bool) -> None:
+    async def _file(self, batch: FolderBatch, mails: Sequence[Parsed], *, last: bool) -> None:
         office = self._house.office
         owner = office.owner_of_mailbox(batch.mailbox)
         read: dict[int, _Read] = {}
         unread: list[tuple[int, Held]] = []
         drafts: set[int] = set()
-        for each, (message, packed) in mails:
+        for each, message, packed in mails:
             if each.gmail is not None and each.gmail.is_draft:
                 drafts.add(each.uid)
                 continue
-            content = each.raw if each.raw is not None else each.headers
-            if isinstance(message, Message) and content:
-                read[each.uid] = _Read(each, message, each.raw, packed)
+            came = len(each.headers) if packed is None else packed.size
+            if isinstance(message, Message) and came:
+                read[each.uid] = _Read(each, message, packed, packed)
             else:
                 why = message if isinstance(message, str) else "the server does not give it"
                 log.error("message could not be read", folder=batch.folder, uid=each.uid, error=why)
+                content = _bytes_of(each, packed)
                 unread.append((each.uid, aside.unreadable(content, each.received_at, each.size, why)))
 
         unwanted = sieve.reasons(office, owner, {uid: each.message for uid, each in read.items()})
         for uid, mail in list(read.items()):
-            if mail.raw is None:
+            if mail.packed is None:
                 continue
             if sieve.without_body(office, mail.message):
-                read[uid] = mail._replace(raw=None, packed=None)
-            elif uid not in unwanted:
+                read[uid] = mail._replace(kept=None)
+            elif uid not in unwanted and wants_content_ids(office, owner, mail.message):
+                raw = mail.packed.unpacked()
                 try:
-                    ids = await content_ids(self._house, owner, mail.message, mail.raw)
+                    ids = await content_ids(self._house, owner, mail.message, raw)
                 except WorkerFailed as error:
                     log.error("message could not be read", folder=batch.folder, uid=uid, error=str(error))  # noqa: TRY400
-                    unread.append((uid, aside.suspect(mail.message, mail.fetched.size, mail.raw, str(error))))
+                    unread.append((uid, aside.suspect(mail.message, mail.fetched.size, raw, str(error))))
                     del read[uid]
                 else:
                     read[uid] = mail._replace(content_ids=ids)
@@ -121,9 +127,10 @@ class _Read(NamedTuple):
 
     fetched: Fetched
     message: Message
-    raw: bytes | None
-    """The whole message, where it is to be kept."""
     packed: Packed | None
+    """The whole message, where it came."""
+    kept: Packed | None
+    """The same, where it is to be kept."""
     content_ids: tuple[str, ...] = ()
 
 
@@ -156,15 +163,14 @@ class _Slice:
         arrivals = [
             Arrival(
                 message,
-                raw,
+                kept,
                 fetched.size,
                 batch.mailbox,
                 Place(folder, validity, uid),
                 content_ids=ids,
                 stored_as=known.get(fetched.gmail.message_id) if fetched.gmail is not None else None,
-                packed=packed,
             )
-            for uid, (fetched, message, raw, packed, ids) in wanted
+            for uid, (fetched, message, _, kept, ids) in wanted
         ]
         order = Order.FIRST_SYNC if batch.first_sync else Order.NOW
         filed = await filing.file_messages(
@@ -188,17 +194,22 @@ class _Slice:
 
     def suspect(self, number: int) -> Held:
         mail = self.read[number]
-        return aside.suspect(mail.message, mail.fetched.size, mail.fetched.raw or mail.fetched.headers)
+        return aside.suspect(mail.message, mail.fetched.size, _bytes_of(mail.fetched, mail.packed))
 
 
-def _slices(mails: Sequence[tuple[Fetched, Parsed]], most: int) -> list[Sequence[tuple[Fetched, Parsed]]]:
+def _bytes_of(fetched: Fetched, packed: Packed | None) -> bytes:
+    """All that came of a message."""
+    return fetched.headers if packed is None else packed.unpacked()
+
+
+def _slices(mails: Sequence[Parsed], most: int) -> list[Sequence[Parsed]]:
     """Mails that go in together: not too many, and not too large."""
-    slices: list[Sequence[tuple[Fetched, Parsed]]] = []
+    slices: list[Sequence[Parsed]] = []
     start = size = 0
-    for position, (fetched, _) in enumerate(mails):
-        larger = size + len(fetched.raw or b"")
-        if position > start and (position - start == most or larger > CHUNK_BYTES):
+    for position, each in enumerate(mails):
+        weight = 0 if each.packed is None else each.packed.weight
+        if position > start and (position - start == most or size + weight > CHUNK_BYTES):
             slices.append(mails[start:position])
-            start, larger = position, len(fetched.raw or b"")
-        size = larger
+            start, size = position, 0
+        size += weight
     return [*slices, mails[start:]] if mails else slices

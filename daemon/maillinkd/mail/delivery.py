@@ -3,6 +3,7 @@
 Both doors and `ingest` know these values; so neither needs to know the other.
 """
 
+import zlib
 from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -87,12 +88,25 @@ class Packed(NamedTuple):
     sha256: bytes
     size: int
     beginning: bytes
-    """Compressed; all of it, unless it is large."""
+    """Compressed by zlib; all of it, unless it is large."""
+    large: bytes | None
+    """The message as it came, where it is large: what follows the beginning is compressed when it is stored."""
+
+    @property
+    def weight(self) -> int:
+        """Bytes that it takes in memory."""
+        return len(self.beginning) + len(self.large or b"")
+
+    def unpacked(self) -> bytes:
+        """The message as it came."""
+        return zlib.decompress(self.beginning) if self.large is None else self.large
 
 
 class Parsed(NamedTuple):
     """What was made of a message on its way to be filed."""
 
+    fetched: Fetched
+    """As it came, but for its bytes where they are packed."""
     message: Message | str
     """Or why it cannot be read."""
     packed: Packed | None
@@ -101,19 +115,20 @@ class Parsed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FolderBatch:
-    """What one FETCH brought, and where the folder's cursor stands once it is filed."""
+    """What FETCH brought, once or several times, and where the folder's cursor stands once it is filed."""
 
     mailbox: str
     folder: str
     """The folder's name, decoded from modified UTF-7."""
     cursor: FolderCursor
     messages: tuple[Fetched, ...] = ()
+    """Ascending, for each FETCH."""
     gone: tuple[int, ...] = ()
     """UIDs that the server announced or that we stored, and that it no longer has (expunged)."""
     first_sync: bool = False
     """This batch is a chunk of the folder's first sync (linking.md L26): what it decides is provisional."""
     reading: Awaitable[Sequence[Parsed]] | None = field(default=None, compare=False)
-    """What `Ledger.begin_reading` gave for these messages; None where nobody asked it."""
+    """What `Ledger.begin_reading` gave for these messages, which then say no more; None where nobody asked it."""
 
 
 GONE = "gone"
@@ -141,7 +156,7 @@ class Ledger(Protocol):
         """UIDs in low..high that have a disposition: stored, filtered or quarantined."""
 
     def begin_reading(self, messages: Sequence[Fetched]) -> Awaitable[Sequence[Parsed]] | None:
-        """Begins to parse messages that are about to be filed, while others are fetched or filed."""
+        """Begins to parse and to pack messages that are about to be filed, while others are fetched or filed."""
 
     async def file(self, batch: FolderBatch) -> None:
         """Files a batch and moves the cursor, in one transaction; returns when it is durable.

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b, sha256
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import bindparam, select, text, update
@@ -25,8 +25,6 @@ from maillinkd.store.database import chunks, know_numbers, lock_directory, next_
 from maillinkd.store.deflate import LEVEL, compress
 from maillinkd.store.schema import message as messages
 from maillinkd.store.schema import message_ref, participant, raw_message, raw_piece, scope, thread, thread_alias
-
-_K = TypeVar("_K")
 
 BRIDGE = "bridge"
 EXCLUDED = "excluded_from_item"
@@ -300,7 +298,7 @@ async def new_numbers(connection: AsyncConnection, count: int) -> list[int]:
 async def store(
     connection: AsyncConnection, scope_id: int, new: Mapping[int, NewMessage], raws: Mapping[int, bytes]
 ) -> None:
-    """Stores messages under these numbers. `raws`: what `store_raw` returned, of those that are kept whole."""
+    """Stores messages under these numbers. `raws`: the SHA-256 of those that are kept whole (`store_raw`)."""
     await _MESSAGE(connection, [_row(number, scope_id, each, raws.get(number)) for number, each in new.items()])
     found = [(address, number) for number, each in new.items() for address in sorted(_findable(each.participants))]
     await _PARTICIPANT(connection, found)
@@ -359,29 +357,23 @@ def _ids(refers: Sequence[str]) -> str:
     return json.dumps(refers) if refers else "[]"
 
 
-async def store_raw(connection: AsyncConnection, raws: Mapping[_K, tuple[bytes, Packed | None]]) -> dict[_K, bytes]:
-    """The bytes once, whatever the number of scopes; those of a large message piece by piece, to hold little.
-
-    With each come its packed bytes, if that was done before. Returns the SHA-256 of each.
-    """
-    unpacked = [key for key, (_, packed) in raws.items() if packed is None]
-    done = {key: packed for key, (_, packed) in raws.items() if packed is not None}
-    if unpacked:
-        packing = asyncio.to_thread(pack, [raws[key][0] for key in unpacked])
-        done |= {key: packed for key, packed in zip(unpacked, await packing, strict=True) if packed is not None}
-    await _RAW(connection, list(done.values()))
-    for key, (raw, _) in raws.items():
-        for piece, start in enumerate(range(PIECE, len(raw), PIECE), 1):
-            compressed = await asyncio.to_thread(compress, raw[start : start + PIECE], LEVEL)
-            await _RAW_PIECE(connection, [(done[key].sha256, piece, compressed)])
-            await settled(connection)  # before the next one is in memory
-    return {key: packed.sha256 for key, packed in done.items()}
+async def store_raw(connection: AsyncConnection, packed: Iterable[Packed]) -> None:
+    """The bytes once, whatever the number of scopes; those of a large message piece by piece, to hold little."""
+    listed = list(packed)
+    await _RAW(connection, [(each.sha256, each.size, each.beginning) for each in listed])
+    for each in listed:
+        if each.large is not None:
+            for piece, start in enumerate(range(PIECE, each.size, PIECE), 1):
+                compressed = await asyncio.to_thread(compress, each.large[start : start + PIECE], LEVEL)
+                await _RAW_PIECE(connection, [(each.sha256, piece, compressed)])
+                await settled(connection)  # before the next one is in memory
 
 
-def pack(raws: Sequence[bytes | None]) -> list[Packed | None]:
+def pack(raws: Sequence[bytes]) -> list[Packed]:
     """Whole messages as they are to be stored. Takes time, and lets others work meanwhile."""
     return [
-        None if raw is None else Packed(sha256(raw).digest(), len(raw), compress(raw[:PIECE], LEVEL)) for raw in raws
+        Packed(sha256(raw).digest(), len(raw), compress(raw[:PIECE], LEVEL), raw if len(raw) > PIECE else None)
+        for raw in raws
     ]
 
 
