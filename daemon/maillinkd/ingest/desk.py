@@ -37,7 +37,8 @@ _FLAGS = frozenset(map(str, Flag))
 _NO_FLAGS: frozenset[Flag] = frozenset()
 _TURN = 20
 """Threads that are worked on at a stretch: a millisecond or two."""
-Described = tuple[journal.Entry, journal.Written]
+_PORTION = 256
+"""Threads that are decided, and then written while the next are decided."""
 
 
 @dataclass
@@ -332,37 +333,40 @@ class Desk:
         `about`: by label, the mailbox and the message-id that the line names. `decides_messages`: those that waited
         to be decided (`Order.LATER`) have been.
         """
-        described = await self.describe(files, provisional=provisional, batch=batch, about=about)
-        return await self.put_back_described(files, described, decides_messages=decides_messages)
+        lines: list[dict[str, Any]] = []
+        for some in in_portions(files):
+            described = await self._describe(some, about or {}, batch, provisional=provisional)
+            lines += await self._put_back(some, described, decides_messages=decides_messages)
+        return lines
 
-    async def describe(
+    async def _describe(
         self,
         files: Sequence[File],
+        about: Mapping[int, tuple[str | None, str | None]],
+        batch: int | None,
         *,
-        provisional: bool = False,
-        batch: int | None = None,
-        about: Mapping[int, tuple[str | None, str | None]] | None = None,
-    ) -> list[Described]:
-        """What the journal will say of decided threads. The loop gets its turn in between; nothing is asked for."""
+        provisional: bool,
+    ) -> list[tuple[journal.Entry, journal.Written]]:
+        """What the journal will say of decided threads. The loop gets its turn in between."""
         now = datetime.now(UTC)
         said = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        known = about or {}
-        described: list[Described] = []
+        described: list[tuple[journal.Entry, journal.Written]] = []
         for some in at_leisure(files):
             entries = [
-                self._entry(file, now, said, known.get(file.label) or (None, _newest_id(file)), provisional, batch)
+                self._entry(file, now, said, about.get(file.label) or (None, _newest_id(file)), provisional, batch)
                 for file in some
             ]
             described += zip(entries, journal.write_down(entries), strict=True)
             await asyncio.sleep(0)
         return described
 
-    async def put_back_described(
-        self, files: Sequence[File], described: Sequence[Described], *, decides_messages: bool = True
+    async def _put_back(
+        self,
+        files: Sequence[File],
+        described: Sequence[tuple[journal.Entry, journal.Written]],
+        *,
+        decides_messages: bool,
     ) -> list[dict[str, Any]]:
-        """`put_back` of files that `describe` has been through."""
-        if not files:
-            return []
         entries = [entry for entry, _ in described]
         await self._mark(files)
         if decides_messages:
@@ -453,8 +457,13 @@ class Desk:
         return journal.Entry(state.number, now, line, facts, batch)
 
 
+def in_portions(files: Sequence[File]) -> list[Sequence[File]]:
+    """The threads in portions that are worth a statement each."""
+    return chunks(files, _PORTION)
+
+
 def at_leisure(files: Sequence[File]) -> list[Sequence[File]]:
-    """The threads in portions, between which others get their turn: they may have work for the database."""
+    """The threads in portions between which others get their turn: they may have work for the database."""
     return chunks(files, _TURN)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from maillinkd.directory.item import Item, ItemKind, ItemRef
 from maillinkd.ingest import switched
-from maillinkd.ingest.desk import Described, Desk, File, at_leisure, shown_id
+from maillinkd.ingest.desk import Desk, File, at_leisure, in_portions, shown_id
 from maillinkd.ingest.office import IMAP, Channel, Office
 from maillinkd.linker.decision import Flag, Trigger
 from maillinkd.linker.rules import merge
@@ -237,16 +237,12 @@ async def _file(
         if trigger is not Trigger.MESSAGE:
             file.trigger = trigger
     first = order is Order.FIRST_SYNC
-    writing = _write_messages(desk, batch, numbers, letters, stored, seen)
     lines: list[dict[str, Any]] = []
+    await _write_messages(desk, batch, numbers, letters, stored, seen)
     if batch.undecided:
-        await writing
         await desk.put_back_undecided(files)
     else:
-        deciding = _decide(desk, files, batch, walk=channel == IMAP, first_sync=first)
-        _, described = await _together(writing, deciding)
-        await mailroom.mark(connection, _marks_of_new(files, numbers))
-        lines = await desk.put_back_described(files, described)
+        lines = await _decide(desk, files, batch, numbers, walk=channel == IMAP, first_sync=first)
     await mailroom.write_nodes(connection, placed)
     if off:
         place = (owner, channel)
@@ -287,24 +283,20 @@ def _marks_of_new(files: Iterable[File], numbers: Mapping[int, int]) -> dict[int
     return {numbers[each.id]: each.marks for file, each in letters if each.id < 0 and each.id in file.marked}
 
 
-async def _together(writing: Awaitable[None], deciding: Awaitable[_T]) -> tuple[None, _T]:
-    """Waits for both, whatever becomes of one of them: the database is busy while the threads are decided."""
-    for outcome in (results := await asyncio.gather(writing, deciding, return_exceptions=True)):
-        if isinstance(outcome, BaseException):
-            raise outcome
-    return results  # type: ignore[return-value]  # none of them is an error
-
-
 async def _decide(
-    desk: Desk, files: Sequence[File], batch: _Batch, *, walk: bool, first_sync: bool
-) -> list[Described]:
-    """Decides the threads, but for those whose messages were decided one by one; and puts it into words."""
-    if walk:
-        for some in at_leisure(files):
-            for file in some:
-                desk.decide(file, from_the_start=first_sync)
-            await asyncio.sleep(0)
-    return await desk.describe(files, provisional=first_sync, about=batch.touched)
+    desk: Desk, files: Sequence[File], batch: _Batch, numbers: Mapping[int, int], *, walk: bool, first_sync: bool
+) -> list[dict[str, Any]]:
+    """Decides the threads, but for those whose messages were decided one by one, and writes them."""
+    lines: list[dict[str, Any]] = []
+    for portion in in_portions(files):
+        if walk:
+            for some in at_leisure(portion):
+                for file in some:
+                    desk.decide(file, from_the_start=first_sync)
+                await asyncio.sleep(0)
+        await mailroom.mark(desk.connection, _marks_of_new(portion, numbers))
+        lines += await desk.put_back(portion, provisional=first_sync, about=batch.touched)
+    return lines
 
 
 def _merged(files: Iterable[File]) -> tuple[Merged, ...]:
@@ -713,9 +705,12 @@ async def decide_undecided(
             file.trigger = Trigger.MERGE
             file.lost = tuple(sorted({*file.lost, *each.lost} - {file.state.slot.item}))
     lies_in = await cursors.mailboxes_of(connection, [file.label for file in files]) if channel == IMAP else {}
-    about = {}
-    for file in files:
-        desk.decide(file)
-        newest = next(each for each in reversed(file.letters) if each.id in file.new)
-        about[file.label] = (min(lies_in.get(file.label, ()), default=None), shown_id(newest.message_id))
-    return await desk.put_back(files, about=about)
+    lines: list[dict[str, Any]] = []
+    for portion in in_portions(files):
+        about = {}
+        for file in portion:
+            desk.decide(file)
+            newest = next(each for each in reversed(file.letters) if each.id in file.new)
+            about[file.label] = (min(lies_in.get(file.label, ()), default=None), shown_id(newest.message_id))
+        lines += await desk.put_back(portion, about=about)
+    return lines

@@ -17,7 +17,7 @@ from maillinkd.ingest.office import IMAP, SMART_BCC
 from maillinkd.ingest.reading import content_ids, read_headers
 from maillinkd.ingest.sorting import SortedBatch, sort
 from maillinkd.mail.delivery import Received
-from maillinkd.mail.header import split
+from maillinkd.mail.header import body_start, split
 from maillinkd.mail.message import Message, header_date
 from maillinkd.store import cursors, links, mailroom, quarantine
 from maillinkd.store.database import Connection, chunks
@@ -164,7 +164,7 @@ async def _read_in_groups(house: House, mails: Mails) -> AsyncIterator[tuple[_Gr
 
     async def read() -> tuple[_Group, bool] | None:
         async for group, more in groups:
-            headers = [(split(raw)[0], when, len(raw)) for raw, when in group]
+            headers = [(raw[: body_start(raw, 0, len(raw))], when, len(raw)) for raw, when in group]
             return list(zip(group, await read_headers(house.worker, headers), strict=True)), more
         return None
 

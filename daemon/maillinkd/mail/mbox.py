@@ -88,7 +88,8 @@ def received_in(from_line: bytes) -> datetime | None:
         month, day, clock, zone_before, year, zone_after = (
             part.decode() if part else "" for part in asctime.groups()
         )
-        return parse_date(f"{day} {month} {year} {clock} {zone_before or zone_after}")
+        zone = zone_before or zone_after or "+0000"  # said, so that the date is of the common kind
+        return parse_date(f"{day} {month} {year} {clock} {zone}")
     written = _RFC_DATE.search(line)
     return parse_date(written[0].decode("ascii", "replace")) if written else None
 
