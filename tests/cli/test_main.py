@@ -1,5 +1,8 @@
 """What the admin or the world did wrong has its exit code and a sentence; a bug keeps its traceback."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from cli.shell import Shell, run
@@ -92,6 +95,22 @@ def test_a_folder_in_place_of_the_database_is_a_configuration_error(shell: Shell
 
     assert ran.code == 78
     assert f"{shell.config}: database.url: {shell.directory} cannot be opened (Is a directory)" in ran.complaint
+
+
+@pytest.mark.parametrize("command", [("status",), ("threads", "list"), ("verify",), ("db", "check"), ("decisions",)])
+def test_a_damaged_database_is_told_in_a_sentence(shell: Shell, command: tuple[str, ...]) -> None:
+    shell.good("db", "upgrade")
+    file = shell.directory / "mail.db"
+    with closing(sqlite3.connect(file)) as plain:
+        plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = file.read_bytes()
+    file.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+
+    ran = shell.run(*command)
+
+    (line,) = ran.complaint.splitlines()
+    assert ran.code == 1
+    assert line.startswith(f"maillinkd: {shell.config}: database.url: {file} is damaged (")
 
 
 # -- the file of decisions

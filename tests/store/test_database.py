@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -20,7 +21,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
-from maillinkd.mail.delivery import DiskFailed, NoSpace, TemporaryFailure
+from maillinkd.mail.delivery import Damaged, DiskFailed, NoSpace, TemporaryFailure
 from maillinkd.store import database as databases
 from maillinkd.store.bulk import Insert
 from maillinkd.store.cursors import reports
@@ -365,6 +366,30 @@ async def test_a_file_that_is_no_database_is_left_as_it_is(sqlite_url: str, tmp_
         )
     await database.close()
     assert (tmp_path / "mail.db").read_bytes() == letter
+
+
+async def test_a_damaged_file_is_told_with_its_place_and_the_remedy(sqlite_url: str, tmp_path: Path) -> None:
+    """Whoever sent or fetched mail meanwhile may try again: nothing was kept."""
+    database = open_database(sqlite_url, PLACE)
+    async with database.transaction() as connection:
+        await connection.execute(text("CREATE TABLE note (said TEXT)"))
+        await connection.execute(text("INSERT INTO note VALUES (:said)"), [{"said": "x" * 500}] * 500)
+    await database.close()
+    with closing(sqlite3.connect(tmp_path / "mail.db")) as plain:
+        plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with (tmp_path / "mail.db").open("r+b") as file:
+        file.seek(2 * 4096)
+        file.write(b"\xff" * 20 * 4096)
+
+    database = open_database(sqlite_url, PLACE)
+    said = re.escape(f"{PLACE}: {tmp_path}/mail.db is damaged (") + ".*: stop what writes to it, and put a backup in "
+    for door in (database.reading, database.transaction):
+        with pytest.raises(Damaged, match=said):
+            async with door() as connection:
+                await connection.execute(text("SELECT sum(length(said)) FROM note"))
+    with pytest.raises(Damaged, match=said):
+        await database.at_once([("UPDATE note SET said = ?", ("y",))])
+    await database.close()
 
 
 @pytest.mark.parametrize("content", [b"Dear Sir or Madam, " * 500, None])

@@ -17,7 +17,7 @@ def of(error: BaseException) -> int | None:
     """The exit code for what is the admin's or the world's fault; None for a bug."""
     from maillinkd.imap.errors import ImapError, LoginRefused, NoPassword, NoToken
     from maillinkd.ingest.hand import NotPermitted, Refused
-    from maillinkd.mail.delivery import TemporaryFailure
+    from maillinkd.mail.delivery import Damaged, TemporaryFailure
     from maillinkd.oauth.token import LoginNeeded, TokenError, TryLater
     from maillinkd.settings import ConfigurationError
     from maillinkd.store.database import NoDatabase
@@ -28,6 +28,8 @@ def of(error: BaseException) -> int | None:
             return NOT_PERMITTED
         case ConfigurationError() | NoDatabase() | NoPassword() | TokenError():
             return CONFIGURATION
+        case Damaged():
+            return FAILED
         case TemporaryFailure():
             return TRY_LATER
         case ImapError() | TryLater():

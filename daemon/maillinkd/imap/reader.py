@@ -416,6 +416,7 @@ class Reading:
         if brought.chunk is not None:
             self._unfiled -= 1
             self._unfiled_bytes -= brought.weight
+            self._on_the_way.difference_update(brought.chunk.uids)
             self._room.set()
         brought.messages = ()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -31,6 +32,8 @@ class Synced:
 
     def __init__(self, house: House) -> None:
         self._house = house
+        self._packing = ThreadPoolExecutor(1, "packing")
+        """Each thread that ever packed keeps memory of its own, so there is one."""
 
     async def cursor(self, mailbox: str, folder: str) -> FolderCursor | None:
         async with self._house.database.reading() as connection:
@@ -64,7 +67,8 @@ class Synced:
         raws = {each.uid: each.raw for each in messages if each.raw is not None}
         if not raws:
             return [Parsed(*both, None) for both in zip(messages, await reading, strict=True)]
-        read, packed = await asyncio.gather(reading, asyncio.to_thread(mailroom.pack, list(raws.values())))
+        packing = asyncio.get_running_loop().run_in_executor(self._packing, mailroom.pack, list(raws.values()))
+        read, packed = await asyncio.gather(reading, packing)
         packed_of = dict(zip(raws, packed, strict=True))
         return [
             Parsed(each._replace(raw=None), message, packed_of.get(each.uid))

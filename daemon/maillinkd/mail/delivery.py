@@ -203,6 +203,10 @@ class NoSpace(TemporaryFailure):
     """The disk is full or nearly so."""
 
 
+class Damaged(TemporaryFailure):
+    """The database file is damaged. Whoever waits may try again once the admin has put another in its place."""
+
+
 class DiskFailed(TemporaryFailure):
     """The disk did not take what was to be made durable. What the system holds in memory may not be what is on disk:
     the process has to start anew."""

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from maillinkd.mail.delivery import DiskFailed, NoSpace, TemporaryFailure
+from maillinkd.mail.delivery import Damaged, DiskFailed, NoSpace, TemporaryFailure
 from maillinkd.store import turns
 from maillinkd.store.turns import Statement
 
@@ -94,7 +94,7 @@ class Database:
 
         On SQLite there is one at a time, in this process and among those that share the file. When the block has
         ended without an error its rows are on disk. Raises TemporaryFailure where the database failed: NoSpace on a
-        full disk, DiskFailed where the disk failed, and from then on always. Raises NoDatabase.
+        full disk, DiskFailed where the disk failed, and from then on always; Damaged. Raises NoDatabase.
         """
         async with self._turn(), self._watching_the_disk(), AsyncExitStack() as stack:
             connection = await self._connect(stack)
@@ -107,7 +107,7 @@ class Database:
         if self.disk_failed.is_set():
             raise DiskFailed("the disk has failed: this process has to start anew")
         try:
-            with _faults():
+            with self._faults():
                 yield
         except DiskFailed:
             self.disk_failed.set()
@@ -146,7 +146,7 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that only reads, and sees one state. Raises as `transaction`."""
-        with _faults():
+        with self._faults():
             async with AsyncExitStack() as stack:
                 connection = await self._connect(stack)
                 if not self.is_sqlite:
@@ -169,6 +169,33 @@ class Database:
             raise TemporaryFailure(
                 f"{self._place}: {self._server} cannot be reached ({_why(error)}): "
                 "expected a PostgreSQL server that runs there"
+            ) from error
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Tells the world's faults (TemporaryFailure, NoSpace) from ours, which stay what they are."""
+        try:
+            yield
+        except DBAPIError as error:
+            self._raise_if_damaged(error.orig)
+            if not _is_temporary(error):
+                raise
+            raise _temporary(error.orig) from error
+        except sqlite3.DatabaseError as error:  # of `at_once`
+            self._raise_if_damaged(error)
+            if not isinstance(error, sqlite3.OperationalError) or error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+                raise
+            raise _temporary(error) from error
+        except BrokenPipeError:  # whoever read what the block prints has gone
+            raise
+        except OSError as error:  # asyncpg cannot connect
+            raise TemporaryFailure(str(error)) from error
+
+    def _raise_if_damaged(self, error: BaseException | None) -> None:
+        if getattr(error, "sqlite_errorcode", 0) & _PRIMARY == sqlite3.SQLITE_CORRUPT:
+            raise Damaged(
+                f"{self._place}: {self._path} is damaged ({error}): stop what writes to it, and put a backup in its "
+                "place; the recover command of sqlite3 saves what can still be read"
             ) from error
 
     @property
@@ -345,28 +372,11 @@ async def _acquire(descriptor: int) -> None:
             return
 
 
+_PRIMARY = 0xFF
+"""What of a result code of SQLite says what it is; the rest says which kind."""
 _SQLSTATES = ("08", "28", "3D", "40", "53", "55", "57", "58")
 """PostgreSQL's classes of what is the world's fault: connection, login, missing database, conflict, resources,
 operator, system. Whatever else it refuses was a wrong statement or value, and would be wrong again."""
-
-
-@contextmanager
-def _faults() -> Iterator[None]:
-    """Tells the world's faults (TemporaryFailure, NoSpace) from ours, which stay what they are."""
-    try:
-        yield
-    except DBAPIError as error:
-        if not _is_temporary(error):
-            raise
-        raise _temporary(error.orig) from error
-    except sqlite3.OperationalError as error:  # of `at_once`
-        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
-            raise
-        raise _temporary(error) from error
-    except BrokenPipeError:  # whoever read what the block prints has gone
-        raise
-    except OSError as error:  # asyncpg cannot connect
-        raise TemporaryFailure(str(error)) from error
 
 
 def _said(error: DBAPIError) -> str:
