@@ -114,6 +114,18 @@ async def test_only_the_first_person_is_linked_and_an_other_s_item_is_proposed(s
     assert await proposed(scene, "deal:61") == [("deal:61", 1)]
 
 
+async def test_an_item_of_a_person_who_is_not_linked_came_later(either: Scene) -> None:
+    """single_contact: the thread waits for deal:61 of the first person; the second has got deal:62 since."""
+    either.house.office = office_with(policy={"single_contact": True})
+    await either.know(*CLIENT[:2], DORA_OF_THE_SHOP, LATE)
+    await either.arrive(letter("a@x", to=[ANNA, DORA]), letter("b@x"))
+
+    await either.know(LATE_TOO | {"person": "4"})
+
+    assert await proposed(either, "deal:62") == [("deal:62", 1)]
+    assert await proposed(either) == [("deal:61", 1), ("deal:61", 2), ("deal:62", 1)]
+
+
 async def test_threads_of_one_owner(scene: Scene) -> None:
     await scene.know(*CLIENT[:2], LATE)
     await scene.arrive(letter("a@x"))

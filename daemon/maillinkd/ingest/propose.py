@@ -2,17 +2,19 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from maillinkd.directory.item import SLOT_KINDS, ItemKind, ItemRef
 from maillinkd.ingest import hand
+from maillinkd.ingest.desk import Desk
 from maillinkd.ingest.hand import Refused
 from maillinkd.ingest.office import Office
 from maillinkd.linker.directory import Directory
+from maillinkd.linker.rules import company_of
 from maillinkd.linker.snapshot import SlotItem
-from maillinkd.store import batches, items, waiting
-from maillinkd.store.database import Connection
+from maillinkd.store import batches, items, journal, mailroom, waiting
+from maillinkd.store.database import Connection, chunks
 from maillinkd.store.waiting import Waiting
 
 
@@ -36,7 +38,8 @@ async def of_item(connection: Connection, office: Office, ref: ItemRef, owner: s
         raise Refused(f"threads are proposed for deals, leads and projects: {item} is none")
     directory = await items.directory(connection, office.policy, (), (), [item])
     person = directory.items[item].person
-    broad = office.policy.include_participants or office.policy.include_organization_items
+    policy = office.policy
+    broad = policy.include_participants or policy.include_organization_items or policy.single_contact
     found = await waiting.threads(
         connection, owner=owner, item=None if broad else item, person=None if broad else person
     )
@@ -53,6 +56,8 @@ async def _proposals(
     connection: Connection, office: Office, threads: Sequence[Waiting], item: ItemRef | None = None
 ) -> list[Proposal]:
     """With `item` it is proposed although it may be closed."""
+    if office.policy.single_contact:
+        threads = await _with_all_persons(connection, office, threads)
     people = {ref for each in threads for ref in (*each.persons, *each.organizations)}
     candidates = {ref for each in threads for ref in each.candidates} | ({item} if item else set())
     leads = {ref.key for ref in candidates if ref.kind is ItemKind.LEAD}
@@ -64,6 +69,18 @@ async def _proposals(
         for ref, known in _items_of(directory, office, each, deals).items()
         if known.open or ref == item
     ]
+
+
+async def _with_all_persons(connection: Connection, office: Office, threads: Sequence[Waiting]) -> list[Waiting]:
+    """With those persons too that take part and are not linked (L5, `single_contact`): their items count as well."""
+    scopes = {(scope.owner, scope.channel): scope for scope in await journal.scopes(connection)}
+    persons: dict[int, frozenset[ItemRef]] = {}
+    for place, labels in await mailroom.by_scope(connection, [each.label for each in threads]):
+        for some in chunks(labels):
+            desk = Desk(connection, scopes[place], office, instance="")
+            await desk.open(some)
+            persons |= {file.label: company_of(desk.look(file)).persons for file in desk.files.values()}
+    return [replace(each, persons=tuple(sorted({*each.persons, *persons[each.label]}))) for each in threads]
 
 
 def _items_of(
